@@ -1,0 +1,111 @@
+"""What a tick leaves for metrics, status, explain and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from enforcer.model.config import Config
+from enforcer.model.desired import Deferred, Desired, ReportDrift
+from enforcer.model.kernel import Observed
+from enforcer.model.leases import Lease
+from enforcer.names import UnitName
+from enforcer.quantities import Bytes, Cpus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One point of a lease's history: rates over the tick that ended at `at` (Unix seconds)."""
+
+    at: float
+    cpu: Cpus
+    """Used."""
+    memory: Bytes
+    """Working set."""
+    throttled: float
+    """Share of the tick, 0 to 1, in which a quota (its own or one above) held it back."""
+    cpu_pressure: float
+    memory_pressure: float
+    io_pressure: float
+    """PSI ``some``: share of the tick, 0 to 1, in which a task had to wait."""
+    oom_kills: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """One drift that was found, and undone unless only an operator can."""
+
+    at: float
+    subject: str
+    """Unit or container."""
+    what: str
+    """The field (``memory_max``) or ReportDrift's stable word."""
+    found: str
+    wanted: str
+    seconds: float | None
+    """From the event that showed it to the kernel holding the right value; None: not repaired."""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """The reply to an admitted claim: where to put the container, and with which arguments.
+
+    The arguments are Docker's (HostConfig): what it is told equals what the leaf enforces, so that
+    tools inside the container see it. Bytes and counts; nano_cpus as Docker counts them.
+    """
+
+    slice: UnitName
+    image: str
+    labels: Mapping[str, str]
+    nano_cpus: int
+    memory: Bytes
+    memory_swap: int
+    """Docker's: memory plus swap."""
+    pids_limit: int | None
+    shm_size: Bytes | None
+    oom_score_adj: int
+    volumes_ro: tuple[str, ...]
+    home: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickStats:
+    """What the ticks cost. Durations in seconds."""
+
+    ticks: int = 0
+    failed: int = 0
+    observe_seconds: float = 0.0
+    decide_seconds: float = 0.0
+    act_seconds: float = 0.0
+    """The last tick's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What metrics, status and history are made of: the last tick's whole picture.
+
+    rates: unit → its last Sample, for every slice. previous is the snapshot before, None at first.
+    """
+
+    config: Config
+    observed: Observed
+    previous: Observed | None
+    desired: Desired
+    leases: tuple[Lease, ...]
+    rates: Mapping[UnitName, Sample]
+    caps: Mapping[UnitName, Cpus]
+    """CPU caps in force below a leaf's own limit."""
+    repairs: tuple[Repair, ...]
+    """The newest last, bounded."""
+    open_drift: tuple[ReportDrift, ...]
+    """What only an operator can mend, as of this tick."""
+    deferred: tuple[Deferred, ...] = ()
+    """Lowered memory limits that wait until usage allows."""
+    counters: Mapping[tuple[str, ...], int]
+    """Totals since start: ("admission", outcome), ("drift", field), ("action", cause) → n."""
+    tick: TickStats
+    systemd_ok: bool = True
+    docker_ok: bool = True
+    config_error: str = ""
+    """Why the last reload was refused; empty when it was not."""
