@@ -1,0 +1,132 @@
+"""What each container's own limits ought to be, and what runs where it should not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from enforcer.model import (
+    Config,
+    Container,
+    ContainerLimits,
+    DesiredContainer,
+    DesiredSlice,
+    Lease,
+    Observed,
+    ReportDrift,
+)
+from enforcer.names import ENGINE, ROOT, UnitName, ancestors, cgroup_path
+from enforcer.quantities import Bytes
+
+_SCORE_LEAST: Final = -999
+"""−1000 would take the process out of the OOM killer's sight altogether."""
+
+
+def desired_containers(
+    config: Config,
+    leases: Iterable[Lease],
+    observed: Observed,
+    slices: Mapping[UnitName, DesiredSlice],
+) -> Mapping[str, DesiredContainer]:
+    """Return the own limits of every running container that is a lease's, or runs outside.
+
+    leases: those whose containers count, released ones with a leaf kept among them. slices: before
+    any CPU cap, since a container is told its lease's limit; the cap is the leaf's alone.
+    """
+    known = {lease.id: lease for lease in leases}
+    found = {}
+    for container in (observed.containers or {}).values():
+        if not container.running:
+            continue
+        lease = known.get(container.lease_id or "")
+        if not inside(container):
+            found[container.id] = _outside(config, container)
+        elif lease is not None and _is_of(container, lease):
+            found[container.id] = _of_lease(container, lease, slices)
+    return found
+
+
+def container_reports(observed: Observed) -> tuple[ReportDrift, ...]:
+    """Return what runs outside jupyter.slice. A running container cannot change its cgroup."""
+    reports = []
+    for container in (observed.containers or {}).values():
+        if container.running and not inside(container):
+            why, command = _how_it_came_there(container)
+            where = f"container {container.name} runs outside {ROOT}, in {container.scope}"
+            reports.append(
+                ReportDrift(
+                    what="container-outside",
+                    subject=container.id,
+                    message=f"{where}: {why}",
+                    command=command,
+                )
+            )
+    return tuple(reports)
+
+
+def engine_reports(observed: Observed) -> tuple[ReportDrift, ...]:
+    """Return which of the engine's services run outside its slice."""
+    return tuple(
+        ReportDrift(
+            what="engine-outside",
+            subject=place.service,
+            message=f"{place.service} runs in {place.cgroup}, not in {ENGINE}",
+            command=f"systemctl restart {place.service}",
+        )
+        for place in observed.engine
+        if place.cgroup is not None and not f"{place.cgroup}/".startswith(f"{cgroup_path(ENGINE)}/")
+    )
+
+
+def inside(container: Container) -> bool:
+    """Tell whether a running container is below jupyter.slice.
+
+    One whose scope was not found yet, because it is just starting, is taken to be.
+    """
+    return container.scope is None or container.scope.split("/", 1)[0] == ROOT
+
+
+def oom_score_adj(slices: Mapping[UnitName, DesiredSlice], unit: UnitName, guarantee: Bytes) -> int:
+    """Return how far the OOM killer is to spare a container: −999 to 0.
+
+    In proportion to its guarantee, of the smallest limit above its leaf: memory.min alone does not
+    keep the killer from choosing it.
+    """
+    limits = (slices[above].limits.memory_max for above in ancestors(unit) if above in slices)
+    within = min((limit for limit in limits if limit is not None), default=0)
+    return max(_SCORE_LEAST, -(1000 * guarantee // within)) if within else 0
+
+
+def _is_of(container: Container, lease: Lease) -> bool:
+    """A label is worth something only in the lease's leaf, and if it has no other container."""
+    return container.cgroup_parent == lease.unit and lease.container_id in {None, container.id}
+
+
+def _of_lease(
+    container: Container, lease: Lease, slices: Mapping[UnitName, DesiredSlice]
+) -> DesiredContainer:
+    leaf = slices[lease.unit].limits
+    guarantee = lease.grant.mem_guarantee if lease.live else Bytes(0)
+    return DesiredContainer(
+        id=container.id,
+        limits=ContainerLimits(
+            cpu=leaf.cpu_quota, memory=leaf.memory_max, swap=leaf.swap_max, tasks=leaf.tasks_max
+        ),
+        oom_score_adj=oom_score_adj(slices, lease.unit, guarantee),
+    )
+
+
+def _outside(config: Config, container: Container) -> DesiredContainer:
+    adopted = config.adopted
+    limits = ContainerLimits(
+        cpu=adopted.cpu, memory=adopted.memory, swap=adopted.swap, tasks=adopted.tasks
+    )
+    return DesiredContainer(id=container.id, limits=limits, oom_score_adj=None)
+
+
+def _how_it_came_there(container: Container) -> tuple[str, str]:
+    """Return why, in words, and the command. One without a parent goes where daemon.json says."""
+    if container.cgroup_parent:
+        why = f"it was started with --cgroup-parent={container.cgroup_parent}: start it without"
+        return why, f"docker stop {container.id}"
+    return "it is older than the daemon's cgroup-parent", f"docker restart {container.id}"

@@ -1,0 +1,121 @@
+"""The tree as it ought to be: from the configuration, the leases and the CPU caps, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from enforcer.containers import container_reports, desired_containers, engine_reports
+from enforcer.model import Config, Desired, DesiredSlice, Lease, Observed
+from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, ancestors
+from enforcer.quantities import Bytes, Cpus
+from enforcer.shares import weights
+from enforcer.slices import World, quota_of, slice_tree
+from enforcer.tree import Totals
+
+_MAX_WEIGHT: Final = 10_000
+
+
+def desired(
+    config: Config,
+    leases: Iterable[Lease],
+    observed: Observed,
+    *,
+    caps: Mapping[UnitName, Cpus],
+    totals: Totals,
+    kept: Iterable[Lease] = (),
+    removable: Collection[UnitName] = (),
+) -> Desired:
+    """Return every slice as it ought to be, parents first, and the containers in them.
+
+    leases: all; only the live ones count. caps: of ``shares.caps``. totals: user → total of CPU
+    and memory; a user who is missing is bounded by the profile alone. kept: released leases whose
+    leaf must stay, because a container still names it; their limits hold, their guarantee is over.
+    removable: leaves that may go once they are empty.
+
+    Slices below ours that nobody asked for, once something runs in them, get the adopted quota's
+    limits, and so do containers outside: nothing runs unlimited.
+    """
+    live = tuple(lease for lease in leases if lease.live)
+    units = {lease.unit for lease in live}
+    world = World(
+        config=config,
+        live=live,
+        kept=tuple(lease for lease in kept if lease.unit not in units),
+        observed=observed,
+        totals=totals,
+    )
+    gone = frozenset(removable) - units - {lease.unit for lease in world.kept}
+    slices = slice_tree(world, gone)
+    floors = _floors(slices, world.engine_memory)
+    weight = weights(config, live, _competing(slices, world), observed.host_weights)
+    ios = _io_weights(slices)
+    full = {
+        unit: replace(
+            one,
+            limits=replace(
+                one.limits,
+                cpu_quota=_capped(one.limits.cpu_quota, caps.get(unit)),
+                cpu_weight=weight.get(unit, 1),
+                memory_min=floors[unit],
+                io_weight=ios.get(unit),
+            ),
+        )
+        for unit, one in slices.items()
+    }
+    return Desired(
+        slices=full,
+        containers=desired_containers(config, (*world.live, *world.kept), observed, slices),
+        removable=gone,
+        reports=(*engine_reports(observed), *container_reports(observed)),
+    )
+
+
+def _floors(
+    slices: Mapping[UnitName, DesiredSlice], engine_memory: Bytes
+) -> Mapping[UnitName, Bytes]:
+    """Return memory.min of every slice: the sum of what is below, or it is worth nothing there."""
+    floors = dict.fromkeys(slices, 0)
+    for unit, one in slices.items():
+        own = engine_memory if unit == ENGINE else one.limits.memory_min
+        # a leaf that a smaller total has cut cannot keep more than it may have
+        own = _at_most(own, one.limits.memory_max)
+        for level in {unit, *ancestors(unit)} & floors.keys():
+            floors[level] += own
+    return {unit: _at_most(floor, slices[unit].limits.memory_max) for unit, floor in floors.items()}
+
+
+def _io_weights(slices: Mapping[UnitName, DesiredSlice]) -> Mapping[UnitName, int]:
+    """Return io.weight where a profile has one: a user's and a profile's is the sum below."""
+    found: dict[UnitName, int] = {}
+    for unit, one in slices.items():
+        if one.limits.io_weight is not None:
+            for level in (unit, *ancestors(unit)):
+                if level not in {ROOT, WORKLOAD}:
+                    found[level] = min(_MAX_WEIGHT, found.get(level, 0) + one.limits.io_weight)
+    return found
+
+
+def _competing(slices: Mapping[UnitName, DesiredSlice], world: World) -> Collection[UnitName]:
+    """Return the populated slices without a promise that compete as one leaf each."""
+    live = {lease.unit for lease in world.live}
+    inner = {above for unit in slices for above in ancestors(unit)}
+    return [
+        unit
+        for unit, cgroup in world.observed.cgroups.items()
+        if cgroup.populated
+        and unit in slices
+        and unit not in live | inner | {ENGINE}
+        and WORKLOAD in ancestors(unit)
+    ]
+
+
+def _at_most(amount: int, limit: Bytes | None) -> Bytes:
+    return Bytes(amount if limit is None else min(amount, limit))
+
+
+def _capped(quota: Cpus | None, cap: Cpus | None) -> Cpus | None:
+    if cap is None:
+        return quota
+    return quota_of(cap) if quota is None else min(quota, quota_of(cap))

@@ -1,0 +1,184 @@
+"""What a new configuration would do to the slices and leases there are, and whom it would hurt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from enforcer.book import Terms
+from enforcer.desired import desired
+from enforcer.errors import ForbiddenError
+from enforcer.leases import Book
+from enforcer.model import (
+    Cgroup,
+    Claim,
+    Config,
+    Desired,
+    Lease,
+    Limits,
+    Observed,
+    PlannedChange,
+    Rights,
+    Sample,
+)
+from enforcer.names import UnitName, ancestors, user_slice
+from enforcer.quantities import Bytes, Cpus, format_bytes, format_cpus
+from enforcer.regrant import regrant
+from enforcer.slices import KERNELS_OWN
+from enforcer.tree import Totals
+
+RightsOf = Callable[[Claim], Rights]
+"""It may raise ForbiddenError."""
+
+_NO_RATES: Final[Mapping[UnitName, Sample]] = MappingProxyType({})
+
+_WORDS: Final = {
+    "cpu_quota": "CPU quota",
+    "memory_min": "guaranteed memory",
+    "memory_high": "memory throttle",
+    "memory_max": "memory limit",
+    "swap_max": "swap limit",
+    "tasks_max": "tasks limit",
+    "io_weight": "I/O weight",
+    "cpus": "CPUs",
+}
+"""Weights of CPU are left out: they are relative, and move with every lease."""
+
+
+def plan(
+    before: Config,
+    after: Config,
+    leases: Iterable[Lease],
+    rights_of_after: RightsOf,
+    observed: Observed,
+    rates: Mapping[UnitName, Sample] = _NO_RATES,
+) -> tuple[PlannedChange, ...]:
+    """Return every change that going from one configuration to the other makes, slices first.
+
+    rates: of the last tick; where there are none nobody is said to be throttled. A user's old
+    total is read from their slice, because nothing tells the rights they had.
+    """
+    live = tuple(lease for lease in leases if lease.live)
+    others = sum(
+        one.running and one.lease_id not in {lease.id for lease in live}
+        for one in (observed.containers or {}).values()
+    )
+    terms = Terms(config=after, rights_of=rights_of_after, containers=others)
+    regranted = regrant(Book(live), terms).book.leases
+    new_totals = totals_of(regranted, rights_of_after)
+    old_totals = {**new_totals, **_totals_in_force(live, observed)}
+    old = desired(before, live, observed, caps={}, totals=old_totals)
+    new = desired(after, regranted, observed, caps={}, totals=new_totals)
+    granted = {lease.id: lease for lease in regranted}
+    return (
+        *_slice_changes(old, new, observed, rates),
+        *(
+            change
+            for lease in live
+            for change in _lease_changes(lease, granted[lease.id], rights_of_after)
+        ),
+    )
+
+
+def totals_of(leases: Iterable[Lease], rights_of: RightsOf) -> Totals:
+    """Return user → total of CPU and memory; who has no rights any more is left out."""
+    totals: dict[str, tuple[Cpus, Bytes]] = {}
+    for lease in leases:
+        try:
+            rights = rights_of(lease.claim)
+        except ForbiddenError:
+            continue  # what runs goes on within its profile
+        cpu, memory = totals.get(lease.user, (Cpus(0), Bytes(0)))
+        # servers claimed with different groups of the hub: the most generous counts
+        totals[lease.user] = (max(cpu, rights.cpu_total), max(memory, rights.mem_total))
+    return totals
+
+
+def _totals_in_force(leases: Iterable[Lease], observed: Observed) -> Totals:
+    totals: dict[str, tuple[Cpus, Bytes]] = {}
+    for lease in leases:
+        cgroup = observed.cgroups.get(user_slice(lease.profile, lease.user))
+        if cgroup is not None:
+            cpu, memory = cgroup.limits.cpu_quota, cgroup.limits.memory_max
+            if cpu is not None and memory is not None:
+                above = (observed.cgroups.get(level) for level in ancestors(cgroup.unit))
+                if memory not in {level.limits.memory_max for level in above if level}:
+                    memory = Bytes(max(0, memory - KERNELS_OWN))
+                known = totals.get(lease.user, (cpu, memory))
+                totals[lease.user] = (max(cpu, known[0]), max(memory, known[1]))
+    return totals
+
+
+def _slice_changes(
+    old: Desired, new: Desired, observed: Observed, rates: Mapping[UnitName, Sample]
+) -> Iterator[PlannedChange]:
+    for unit, one in new.slices.items():
+        if unit in old.slices:
+            earlier = old.slices[unit].limits
+            for name in one.limits.changed_from(earlier):
+                if name in _WORDS:
+                    cgroup = observed.cgroups.get(unit)
+                    yield PlannedChange(
+                        subject=unit,
+                        what=_WORDS[name],
+                        before=_show(name, earlier),
+                        after=_show(name, one.limits),
+                        risk=_risk(name, one.limits, cgroup, rates.get(unit)),
+                    )
+
+
+def _lease_changes(before: Lease, after: Lease, rights_of: RightsOf) -> Iterator[PlannedChange]:
+    subject = f"{before.user}/{before.server}" if before.server else before.user
+    if before.grant.cpu_guarantee != after.grant.cpu_guarantee:
+        yield PlannedChange(
+            subject=subject,
+            what="guaranteed CPU",
+            before=f"{format_cpus(before.grant.cpu_guarantee)} cores",
+            after=f"{format_cpus(after.grant.cpu_guarantee)} cores",
+        )
+    try:
+        allowed = before.profile in rights_of(before.claim).profiles
+    except ForbiddenError:
+        allowed = False
+    if not allowed:
+        yield PlannedChange(
+            subject=subject,
+            what="right to the profile",
+            before=before.profile,
+            after="none",
+            risk="it goes on running, but cannot be started again",
+        )
+
+
+def _show(name: str, limits: Limits) -> str:
+    value = getattr(limits, name)
+    if value is None:
+        return "no limit" if name != "io_weight" else "the default"
+    if name == "cpu_quota":
+        return f"{format_cpus(value)} cores"
+    if name == "cpus":
+        return value or "all"
+    return format_bytes(value) if name.startswith(("memory", "swap")) else str(value)
+
+
+def _risk(name: str, limits: Limits, cgroup: Cgroup | None, rate: Sample | None) -> str:
+    """Say whom the new limit would throttle or put at risk, and by how much."""
+    limit = getattr(limits, name)
+    if limit is None or cgroup is None:
+        return ""
+    if name == "cpu_quota":
+        if rate is None or rate.cpu <= limit:
+            return ""
+        return f"it uses {format_cpus(rate.cpu)} cores and would be throttled"
+    used, words = {
+        "memory_max": (cgroup.usage.working_set, "the OOM killer could strike"),
+        "memory_high": (cgroup.usage.working_set, "it would be slowed down"),
+        "swap_max": (cgroup.usage.swap_current, "it could swap out no more"),
+        "tasks_max": (cgroup.usage.tasks, "it could start no more"),
+    }.get(name, (0, ""))
+    if not words or used <= limit:
+        return ""
+    more = used - limit
+    too_much = f"{more} tasks" if name == "tasks_max" else format_bytes(more)
+    return f"it uses {too_much} more than that: {words}"

@@ -1,0 +1,209 @@
+"""The difference between what ought to be and what the kernel shows, as actions. Pure.
+
+Order: what grows goes first and from the root down, then what is new is made there; what shrinks
+goes last and from the leaves up; a container's own limits change in between. So a leaf grows before
+its scope and shrinks after it, and no slice is ever promised more than the one above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Final
+
+from enforcer.easing import Easing, ease
+from enforcer.model import (
+    Action,
+    Cause,
+    Cgroup,
+    Container,
+    ContainerLimits,
+    CreateSlice,
+    Deferred,
+    Desired,
+    DesiredContainer,
+    DesiredSlice,
+    Limits,
+    Observed,
+    RemoveSlice,
+    SetLimits,
+    SetOomScoreAdj,
+    UpdateContainer,
+)
+from enforcer.names import UnitName
+
+RUNC_GRAIN: Final = 10_000
+"""runc rounds a container's quota up to 10 ms a second (runc#4622)."""
+
+_CEILINGS: Final = ("cpu_quota", "memory_high", "memory_max", "swap_max", "tasks_max")
+"""Fields in which None, no limit, is the most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What we set last, so that somebody else's doing can be told from our own change of mind."""
+
+    slices: Mapping[UnitName, Limits] = field(default_factory=lambda: MappingProxyType({}))
+    containers: Mapping[str, ContainerLimits] = field(default_factory=lambda: MappingProxyType({}))
+    capped: Collection[UnitName] = frozenset()
+    """Units with a CPU cap before or now: a quota that moves there is a share, not a change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What to do, in order, and which lowered memory limits wait."""
+
+    actions: tuple[Action, ...]
+    deferred: tuple[Deferred, ...] = ()
+
+
+def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Easing) -> Reconciled:
+    """Return what makes the world as it ought to be; nothing where it is.
+
+    A field differs if the kernel's number does. It is drift if the kernel's number is not what we
+    set last either; for a unit that `known` does not have, it is a change.
+    A lasting slice with nothing on disk is set as a whole, whatever the kernel holds.
+    """
+    eased, deferred = ease(desired, observed, known.slices, easing)
+    there = observed.cgroups
+    creates: list[Action] = [
+        CreateSlice(
+            unit=one.unit, limits=one.limits, description=one.description, lasting=one.lasting
+        )
+        for one in eased.slices.values()
+        if one.unit not in there
+    ]
+    growing: list[Action] = []
+    shrinking: list[Action] = []
+    for unit, one in eased.slices.items():
+        if unit in there:
+            grows, shrinks = _set_limits(one, there[unit].limits, known)
+            growing += grows
+            shrinking += shrinks
+    removals = [RemoveSlice(unit=unit) for unit in sorted(_removable(desired, there))]
+    actions = (
+        *growing,
+        *creates,
+        *_containers(eased, observed, known),
+        *removals,
+        *reversed(shrinking),
+        *_set_for_good(eased, observed, known),
+        *desired.reports,
+    )
+    return Reconciled(actions=actions, deferred=deferred)
+
+
+def _set_for_good(desired: Desired, observed: Observed, known: Known) -> Iterable[SetLimits]:
+    """Return what sets all of a slice's limits: they are not on disk, whatever the kernel holds."""
+    for unit, one in desired.slices.items():
+        if not one.lasting or unit not in observed.unlasting or unit not in observed.cgroups:
+            continue
+        kernel, unused = observed.cgroups[unit].limits, set()
+        if None in {kernel.io_weight, one.limits.io_weight}:
+            unused.add("io_weight")
+        if not kernel.cpus and not one.limits.cpus:
+            unused.add("cpus")
+        yield SetLimits(
+            unit=unit,
+            limits=one.limits,
+            fields=tuple(each.name for each in fields(Limits) if each.name not in unused),
+            cause=Cause.DRIFT if unit in known.slices else Cause.CHANGED,
+            lasting=True,
+        )
+
+
+def _set_limits(
+    one: DesiredSlice, kernel: Limits, known: Known
+) -> tuple[Iterable[SetLimits], Iterable[SetLimits]]:
+    """Return what grows and what shrinks, each apart by cause."""
+    growing: dict[Cause, list[str]] = {}
+    shrinking: dict[Cause, list[str]] = {}
+    for name in one.limits.changed_from(kernel):
+        if name == "io_weight" and None in {kernel.io_weight, one.limits.io_weight}:
+            continue  # no controller for it, or not used
+        phase = shrinking if _shrinks(name, one.limits, kernel) else growing
+        phase.setdefault(_cause(one.unit, name, kernel, known), []).append(name)
+    return _actions(one, growing), _actions(one, shrinking)
+
+
+def _actions(one: DesiredSlice, fields: Mapping[Cause, list[str]]) -> Iterable[SetLimits]:
+    return [
+        SetLimits(
+            unit=one.unit,
+            limits=one.limits,
+            fields=tuple(names),
+            cause=cause,
+            lasting=one.lasting,
+        )
+        for cause, names in fields.items()
+    ]
+
+
+def _shrinks(name: str, wanted: Limits, kernel: Limits) -> bool:
+    if name == "memory_min":
+        return wanted.memory_min < kernel.memory_min
+    if name not in _CEILINGS:
+        return False  # weights and the CPU list stand in no order with other levels
+    new, old = getattr(wanted, name), getattr(kernel, name)
+    return old is None or (new is not None and new < old)
+
+
+def _cause(unit: UnitName, name: str, kernel: Limits, known: Known) -> Cause:
+    last = known.slices.get(unit)
+    if last is not None and getattr(last, name) != getattr(kernel, name):
+        return Cause.DRIFT
+    if name == "cpu_quota" and unit in known.capped:
+        return Cause.SHARE
+    return Cause.CHANGED
+
+
+def _removable(desired: Desired, there: Mapping[UnitName, Cgroup]) -> Iterable[UnitName]:
+    # stopping a slice kills what runs in it; the adapter checks this once more
+    return (unit for unit in desired.removable if unit in there and not there[unit].populated)
+
+
+def _containers(desired: Desired, observed: Observed, known: Known) -> Iterable[Action]:
+    there = observed.containers or {}
+    for wanted in desired.containers.values():
+        container = there.get(wanted.id)
+        if container is None:
+            continue  # gone since; the next snapshot has no wish for it either
+        if container.kernel is not None and not _agree(wanted.limits, container.kernel):
+            yield UpdateContainer(
+                container_id=wanted.id,
+                limits=wanted.limits,
+                cause=_container_cause(wanted, container.kernel, known),
+            )
+        yield from _oom_score(wanted, container)
+
+
+def _container_cause(wanted: DesiredContainer, kernel: ContainerLimits, known: Known) -> Cause:
+    last = known.containers.get(wanted.id)
+    return Cause.CHANGED if last is None or _agree(last, kernel) else Cause.DRIFT
+
+
+def _agree(wanted: ContainerLimits, kernel: ContainerLimits) -> bool:
+    """Swap is left out: `docker update` cannot set it alone, and the leaf's limit is in force."""
+    return (
+        _same_cpu(wanted.cpu, kernel.cpu)
+        and wanted.memory == kernel.memory
+        and wanted.tasks == kernel.tasks
+    )
+
+
+def _same_cpu(wanted: int | None, kernel: int | None) -> bool:
+    if wanted is None or kernel is None:
+        return wanted is kernel
+    return abs(kernel - wanted) < RUNC_GRAIN
+
+
+def _oom_score(wanted: DesiredContainer, container: Container) -> Iterable[SetOomScoreAdj]:
+    score = wanted.oom_score_adj
+    if score is None or container.scope is None or container.oom_score_adj in {None, score}:
+        return ()
+    return (
+        SetOomScoreAdj(
+            container_id=wanted.id, scope=container.scope, value=score, cause=Cause.CHANGED
+        ),
+    )
