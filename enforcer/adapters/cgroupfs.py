@@ -1,0 +1,202 @@
+"""The port Kernel: the cgroup v2 file system and /proc."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from enforcer.adapters.cgroupfiles import COUNTERS, LIMIT_FIELDS, SCOPE_COUNTERS, SCOPE_LIMITS
+from enforcer.adapters.cgroupreader import CgroupReader, slurp
+from enforcer.adapters.cgrouptree import CgroupTree
+from enforcer.adapters.hostfiles import read_host
+from enforcer.adapters.oomscore import first_oom_score_adj, write_oom_score_adj
+from enforcer.model import Cgroup, ContainerLimits, Usage
+from enforcer.names import ROOT, UnitName, cgroup_path
+from enforcer.ports import Change
+
+_LIMITS: Final = tuple(LIMIT_FIELDS)
+_Scope = tuple[ContainerLimits, Usage, int | None]
+_OTHERS: Final = 512
+"""Descriptors left for everything else: connections, the ledger, Docker."""
+
+
+class CgroupFs:
+    """Reads the kernel. Not thread-safe, except that several instances are independent.
+
+    root: where cgroup v2 is mounted. proc: where proc is.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("/sys/fs/cgroup"),
+        proc: Path = Path("/proc"),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root = root
+        self._proc = proc
+        self._readers: dict[str, CgroupReader] = {}
+        self._tree = CgroupTree(root, clock, self._is_news)
+        self._oom_scores: dict[str, int | None] = {}
+        self._scopes: dict[str, tuple[Cgroup, _Scope]] = {}
+        self._kept = 0
+        self._may_keep = max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHERS)
+        self._made = 0
+        self._wake: asyncio.Event | None = None
+
+    def slices(self) -> Mapping[UnitName, Cgroup]:
+        """Read every slice under jupyter.slice, itself included; one that vanishes is left out."""
+        self._refresh()
+        found: dict[UnitName, Cgroup] = {}
+        readers = self._readers
+        for unit, path in self._tree.slices.items():
+            reader = readers.get(path) or self._reader(unit, path, COUNTERS, _LIMITS)
+            cgroup = reader.read()
+            if cgroup is None:
+                self._drop(path)
+            else:
+                found[unit] = cgroup
+        return found
+
+    def slice(self, unit: UnitName, *, afresh: bool = True) -> Cgroup | None:
+        """Read one slice; afresh: limits and events too, though inotify told of no change there."""
+        self._refresh()
+        path = cgroup_path(unit)
+        reader = self._reader(unit, path, COUNTERS, _LIMITS)
+        reader.stale |= afresh
+        return self._read(path, reader)
+
+    def scope(self, path: str) -> _Scope | None:
+        """Read a scope's limits, counters, and the oom_score_adj of its first process.
+
+        Of the counters only those of CPU, memory and tasks, and OOM kills: the leaf has the rest.
+        """
+        reader = self._readers.get(path)
+        if reader is None:
+            unit = UnitName(path.rpartition("/")[2])
+            reader = self._reader(unit, path, SCOPE_COUNTERS, SCOPE_LIMITS)
+        verified = reader.verified
+        reading = self._read(path, reader)
+        if reading is None:
+            return None
+        if reader.verified != verified or self._oom_scores.get(path) is None:
+            self._oom_scores[path] = first_oom_score_adj(self._root / path, self._proc)
+        known = self._scopes.get(path)
+        if known is not None and known[0] is reading and known[1][2] == self._oom_scores[path]:
+            return known[1]
+        limits = ContainerLimits(
+            cpu=reading.limits.cpu_quota,
+            memory=reading.limits.memory_max,
+            swap=reading.limits.swap_max,
+            tasks=reading.limits.tasks_max,
+        )
+        scope = (limits, reading.usage, self._oom_scores[path])
+        self._scopes[path] = (reading, scope)
+        return scope
+
+    def scopes(self) -> Mapping[str, str]:
+        """Return container id → scope path, for every docker-<id>.scope in a slice, anywhere."""
+        self._refresh()
+        return dict(self._tree.scopes)
+
+    def set_oom_score_adj(self, path: str, value: int) -> int:
+        """Write it for every process of a scope; return how many were written.
+
+        Raises:
+            UnavailableError: ``kernel.refused``: CAP_SYS_RESOURCE is missing.
+        """
+        self._oom_scores.pop(path, None)
+        return write_oom_score_adj(self._root / path, path, self._proc, value)
+
+    def host(self) -> tuple[Usage, Mapping[str, int]]:
+        """Return the machine's counters, and cpu.weight of the top-level cgroups but ours.
+
+        ``memory_current`` is what is not available to a newcomer (MemTotal − MemAvailable).
+        """
+        weights: dict[str, int] = {}
+        for name in os.listdir(self._root):  # noqa: PTH208  # strings are cheaper here
+            if (name.endswith(".slice") and name != ROOT) or name == "init.scope":
+                raw = slurp(f"{self._root}/{name}/cpu.weight").strip()
+                if raw.isdigit():
+                    weights[name] = int(raw)
+        return read_host(self._root, self._proc), weights
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """Yield what the kernel tells of; one consumer at a time. Never ends by itself."""
+        loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        fd = self._tree.fileno()
+        if fd is not None:
+            loop.add_reader(fd, self._refresh)
+        try:
+            self._refresh()
+            while True:
+                for change in self._tree.take_changes():
+                    yield change
+                self._wake.clear()
+                if not self._tree.has_changes:
+                    await self._wake.wait()
+        finally:
+            if fd is not None:
+                loop.remove_reader(fd)
+            self._wake = None
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+        for path in list(self._readers):
+            self._drop(path)
+        self._tree.close()
+
+    def _refresh(self) -> None:
+        self._tree.refresh()
+        for path in self._tree.gone:
+            self._drop(path)
+        self._tree.gone.clear()
+        for path in self._tree.stale:
+            if path in self._readers:
+                self._readers[path].stale = True
+        self._tree.stale.clear()  # whoever is not read yet will be read whole
+        if self._wake is not None and self._tree.has_changes:
+            self._wake.set()
+
+    def _is_news(self, path: str, name: str) -> bool:
+        reader = self._readers.get(path)
+        return reader is None or not reader.knows(name, slurp(f"{self._root}/{path}/{name}"))
+
+    def _read(self, path: str, reader: CgroupReader) -> Cgroup | None:
+        cgroup = reader.read()
+        if cgroup is None:
+            self._drop(path)
+        return cgroup
+
+    def _reader(
+        self, unit: UnitName, path: str, counters: tuple[str, ...], limits: tuple[str, ...]
+    ) -> CgroupReader:
+        reader = self._readers.get(path)
+        if reader is None:
+            self._made += 1
+            keep = self._kept + len(counters) + 1 <= self._may_keep
+            reader = CgroupReader(
+                unit,
+                f"{self._root}/{path}",
+                counters=counters,
+                limits=limits,
+                keep=keep,
+                phase=self._made,
+            )
+            self._kept += reader.descriptors
+            self._readers[path] = reader
+        return reader
+
+    def _drop(self, path: str) -> None:
+        reader = self._readers.pop(path, None)
+        if reader is not None:
+            reader.close()
+            self._kept -= reader.descriptors
+        self._oom_scores.pop(path, None)
+        self._scopes.pop(path, None)

@@ -1,0 +1,268 @@
+"""One cgroup, read again and again at the price of little more than the bare preads."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Sequence
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Final
+
+from enforcer.adapters.cgroupfiles import (
+    CGROUP_EVENTS,
+    FIELDS_OF,
+    LIMIT_FIELDS,
+    MEMORY_STAT,
+    NO_LIMITS,
+    NO_USAGE,
+    NOTIFIED,
+    parse_file,
+)
+from enforcer.model import Cgroup, Limits, Usage
+from enforcer.names import UnitName
+
+log = logging.getLogger(__name__)
+
+VERIFY_EVERY: Final = 30
+"""Without any event, limits are read again at every so manieth reading."""
+
+_ROOMS: Final = repeat(448)  # cpu.stat, the longest counter, has 250; small objects are cheap
+_STARTS: Final = repeat(0)
+_PAGE: Final = 4096
+_NEVER: Final = b"never read"
+_ABSENT: Final = -1
+# ENODEV: the cgroup is gone, or its controller was switched off, while a file was held open;
+# ENOENT and ENOTDIR: before it could be opened; EOPNOTSUPP: the file says nothing in this mode
+# of the cgroup (cgroup-v2.rst, "threaded"; PSI switched off).
+_VANISHED: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ENOTDIR, errno.EOPNOTSUPP})
+
+
+class CgroupReader:
+    """Reads one cgroup: counters through kept descriptors, the rest when it is stale.
+
+    Only bytes that differ from the last reading's are parsed, and a cgroup that has not moved is
+    the very same value again. memory.stat is dear to make (the kernel sums it up over all CPUs),
+    so it is read only when memory.current has moved.
+    """
+
+    def __init__(
+        self,
+        unit: UnitName,
+        path: str,
+        *,
+        counters: Sequence[str],
+        limits: Sequence[str],
+        keep: bool,
+        phase: int,
+    ) -> None:
+        """Prepare to read `path`, an absolute directory.
+
+        keep: whether descriptors stay open between readings. phase: any number; readers of
+        different phases verify at different readings, so that no tick bears all of it.
+        """
+        self._path = path
+        self._counters = tuple(counters)
+        self._limit_files = limits
+        self._keep = keep
+        self._until_verified = 1 + phase % VERIFY_EVERY
+        self._fds: list[int] = []
+        self._names: list[str] = []
+        self._last: list[bytes] = []
+        self._stat_fd = _ABSENT
+        self._raw: dict[str, bytes] = {}
+        self._complained: set[str] = set()
+        self._usage_fields: dict[str, Any] = {}
+        self._limit_fields: dict[str, Any] = {}
+        self._cgroup_fields: dict[str, Any] = {}
+        self._cgroup = Cgroup(unit=unit, limits=NO_LIMITS, usage=NO_USAGE, populated=False)
+        self.stale = True
+        """Something told that a limit or an event counter changed."""
+        self.verified = 0
+        """How often everything was read, not the counters alone."""
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors it keeps at most."""
+        return len(self._counters) + 1 if self._keep else 0
+
+    def knows(self, name: str, raw: bytes) -> bool:
+        """Whether a file said just this when it was last read."""
+        return self._raw.get(name) == raw
+
+    def read(self) -> Cgroup | None:
+        """Read the cgroup; None if it is not there (any more)."""
+        self._until_verified -= 1
+        if self._until_verified and self._fds and not self.stale:
+            # this is what a tick does some thousand times, so it is all in one place
+            try:
+                now = list(map(os.pread, self._fds, _ROOMS, _STARTS))
+                if now == self._last:
+                    return self._cgroup
+                if self._take_counters(now):
+                    self._finalize(self._cgroup.limits)
+            except OSError as error:
+                if error.errno not in _VANISHED:
+                    raise
+            else:
+                return self._cgroup
+        return self._read_all()
+
+    def close(self) -> None:
+        """Give the descriptors back; the next reading opens them again."""
+        for fd in (*self._fds, self._stat_fd):
+            if fd != _ABSENT:
+                os.close(fd)
+        self._fds = []
+        self._stat_fd = _ABSENT
+
+    def _read_all(self) -> Cgroup | None:
+        """Read everything, with fresh descriptors.
+
+        For the cgroup may be gone, or be made anew under the same name, and a controller may have
+        been switched on or off: each shows only when its files are opened.
+        """
+        self.close()
+        if not self._open():
+            return None
+        try:
+            moved = self._take_counters(list(map(os.pread, self._fds, _ROOMS, _STARTS)))
+        except OSError as error:
+            if error.errno in _VANISHED:
+                self.close()
+                return None
+            raise
+        limits = self._cgroup.limits
+        # a list, not a generator: every file is to be read, whatever the first one says
+        if any([self._reread(name) for name in self._limit_files]):  # noqa: C419  # see above
+            limits = Limits(**self._limit_fields)
+            moved = True
+        moved |= any([self._reread(name) for name in (*NOTIFIED, MEMORY_STAT)])  # noqa: C419  # see above
+        self.stale = False
+        self.verified += 1
+        self._until_verified = VERIFY_EVERY
+        if not self._keep:
+            self.close()
+        if moved or self.verified == 1:
+            self._finalize(limits)
+        return self._cgroup
+
+    def _take_counters(self, now: list[bytes]) -> bool:
+        """Take over the counters; whether any says something else (PSI's averages do not count)."""
+        moved = False
+        before = self._raw.get("memory.current")
+        for name, raw, last in zip(self._names, now, self._last, strict=True):
+            if raw != last:
+                moved |= self._take(name, raw)
+        if self._raw.get("memory.current") != before and self._stat_fd != _ABSENT:
+            moved |= self._take(MEMORY_STAT, os.pread(self._stat_fd, _PAGE, 0))
+        self._last = now
+        return moved
+
+    def _finalize(self, limits: Limits) -> None:
+        self._cgroup = Cgroup(
+            unit=self._cgroup.unit,
+            limits=limits,
+            usage=Usage(**self._usage_fields),
+            populated=bool(self._cgroup_fields.get("populated")),
+        )
+
+    def _open(self) -> bool:
+        """Open the counters that are there. False: no such directory."""
+        try:
+            directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in _VANISHED:
+                return False
+            raise
+        self._names = []
+        try:
+            for name in self._counters:
+                fd = _open_at(directory, name)
+                if fd == _ABSENT:
+                    self._take(name, b"")
+                else:
+                    self._fds.append(fd)
+                    self._names.append(name)
+            self._stat_fd = _open_at(directory, MEMORY_STAT)
+        finally:
+            os.close(directory)
+        self._last = [_NEVER] * len(self._fds)
+        return True
+
+    def _reread(self, name: str) -> bool:
+        return self._take(name, slurp(f"{self._path}/{name}"))
+
+    def _take(self, name: str, raw: bytes) -> bool:
+        """Take over what a file says now, nothing if it is absent; whether a value is another."""
+        if self._raw.get(name) == raw:
+            return False
+        self._raw[name] = raw
+        fields = self._usage_fields
+        if name in LIMIT_FIELDS:
+            fields = self._limit_fields
+        elif name == CGROUP_EVENTS:
+            fields = self._cgroup_fields
+        names = FIELDS_OF[name]
+        before = [fields.pop(field, None) for field in names]
+        try:
+            if raw:
+                fields.update(parse_file(name, raw))
+        except (ValueError, KeyError, IndexError):
+            if name not in self._complained:
+                self._complained.add(name)
+                log.warning("%s/%s is not understood: %r", self._path, name, raw[:200])
+        return before != [fields.get(field) for field in names]
+
+
+def slurp(path: str) -> bytes:
+    """Return a file's beginning, 4 KiB at most; nothing if it is not there (any more)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _VANISHED:
+            return b""
+        raise
+    try:
+        return os.read(fd, _PAGE)
+    except OSError as error:
+        if error.errno in _VANISHED:
+            return b""
+        raise
+    finally:
+        os.close(fd)
+
+
+def slurp_all(path: str) -> bytes:
+    """Return a whole file, however long; nothing if it is not there (any more)."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        if error.errno in _VANISHED or error.errno == errno.ESRCH:
+            return b""
+        raise
+
+
+def read_limits(path: str) -> dict[str, object]:
+    """Read the limits of the cgroup at an absolute path, once: field of Limits → value.
+
+    A field is missing where its controller is, or where its file is not understood.
+    """
+    found: dict[str, object] = {}
+    for name, (field, parse) in LIMIT_FIELDS.items():
+        raw = slurp(f"{path}/{name}")
+        with contextlib.suppress(ValueError):
+            if raw:
+                found[field] = parse(raw)
+    return found
+
+
+def _open_at(directory: int, name: str) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _VANISHED:
+            return _ABSENT
+        raise

@@ -1,0 +1,254 @@
+"""The port Docker: dockerd, over its socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from enforcer.adapters import dockerevents
+from enforcer.adapters.dockerjson import (
+    Inspected,
+    Listed,
+    parse_inspect,
+    parse_list,
+    update_body,
+)
+from enforcer.errors import UnavailableError
+from enforcer.model import Container, ContainerLimits
+
+if TYPE_CHECKING:
+    from enforcer.adapters.dockerclient import DockerClient
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_THREADS: Final = 4
+_INSPECTING: Final = _THREADS - 1
+"""One thread is left for the list and for updates."""
+_MARGIN_SECONDS: Final = 1.0
+"""The socket's timeout comes first; this is for a dockerd that sends a byte now and then."""
+_KNOWN_SECONDS: Final = 300.0
+"""An inspected container is looked at again after this long, whatever the events say."""
+_STUCK_SECONDS: Final = 60.0
+_MOST_STUCK: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What inspect said of a container while the list showed it as `state`; until: monotonic."""
+
+    inspected: Inspected
+    state: str
+    until: float
+
+
+class DockerEngine:
+    """dockerd. Every call ends within `timeout_seconds` and a little."""
+
+    def __init__(
+        self, socket: Path = Path("/run/docker.sock"), *, timeout_seconds: float = 5.0
+    ) -> None:
+        self._socket = socket
+        self._timeout = timeout_seconds
+        self._made: DockerClient | None = None
+        self._making = threading.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
+        self._listing = asyncio.Lock()
+        self._following = False
+        self._known: dict[str, _Known] = {}
+        self._changed: set[str] = set()
+        self._stuck: dict[str, float] = {}
+
+    async def containers(self) -> Mapping[str, Container]:
+        """Return every container by id, stopped ones too, without kernel fields.
+
+        One list, and an inspect of each container that is new or changed. One that cannot be
+        inspected, because something in dockerd holds it, is as the list shows it: without parent.
+
+        Raises:
+            UnavailableError: ``docker.unreachable``, ``docker.timeout``, ``docker.error``.
+        """
+        async with self._listing:
+            listed = parse_list(await self._call(lambda: self._client().list()))
+            for known in (self._known, self._stuck):
+                for container_id in [one for one in known if one not in listed]:
+                    del known[container_id]
+            self._changed &= listed.keys()
+            found = await self._inspect_all(listed)
+            return {
+                container_id: found[container_id]
+                for container_id in listed
+                if container_id in found
+            }
+
+    async def update(self, container_id: str, limits: ContainerLimits) -> bool:
+        """Set a container's own limits; False if there is no such running container.
+
+        None takes the limit of tasks away, and leaves CPU and memory as they are. Swap without a
+        limit is what dockerd then believes, but the kernel keeps the old one (measured, Docker 26).
+
+        Raises:
+            UnavailableError: as `containers`; ``docker.error`` also where Docker refuses.
+        """
+        inspected = await self._inspect_now(container_id)
+        if inspected is None or not inspected.container.running:
+            return False
+        body = update_body(limits, by_quota=inspected.by_quota)
+        self._changed.add(container_id)
+        try:
+            return await self._call(lambda: self._client().update(container_id, body))
+        except UnavailableError as error:
+            if error.code != "docker.error":
+                raise
+            # It may have ended in this moment: Docker has no error of its own for that.
+            after = await self._inspect_one(container_id)
+            if after is None or not after.container.running:
+                return False
+            raise
+
+    async def events(self) -> AsyncIterator[str]:
+        """Yield the id of a container whenever it changes; "" when all of them may have.
+
+        Reconnects by itself. One consumer at a time: it is also what keeps `containers` cheap.
+        """
+        try:
+            async with aclosing(dockerevents.follow(self._socket)) as events:
+                async for event in events:
+                    self._following = event != dockerevents.LOST
+                    if event in {"", dockerevents.LOST}:
+                        self._known.clear()
+                    self._changed.add(event)
+                    self._stuck.pop(event, None)
+                    if self._following:
+                        yield event
+        finally:
+            self._following = False
+
+    async def close(self) -> None:
+        """End the calls under way and give the connections back."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._made is not None:
+            self._made.close()
+
+    async def _inspect_all(self, listed: Mapping[str, Listed]) -> dict[str, Container]:
+        """Inspect what is not known, a few at a time.
+
+        Raises:
+            UnavailableError: dockerd does not answer, or not for several containers.
+        """
+        found: dict[str, Container] = {}
+        waiting = []
+        now = time.monotonic()
+        for container_id, one in listed.items():
+            known = self._known.get(container_id)
+            if known and self._is_current(container_id, known, one.state, now):
+                found[container_id] = known.inspected.container
+            elif now < self._stuck.get(container_id, 0.0):
+                found[container_id] = self._as_listed(one)
+            else:
+                waiting.append(one)
+
+        async def work() -> None:
+            while waiting:
+                one = waiting.pop()
+                container = await self._inspect_listed(one)
+                if container is not None:
+                    found[one.container.id] = container
+
+        workers = [asyncio.create_task(work()) for _ in range(min(_INSPECTING, len(waiting)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        return found
+
+    async def _inspect_listed(self, one: Listed) -> Container | None:
+        """Inspect a container; None if it has gone meanwhile."""
+        container_id = one.container.id
+        self._changed.discard(container_id)
+        try:
+            raw = await self._call(lambda: self._client().inspect(container_id))
+        except UnavailableError as error:
+            if error.code != "docker.timeout":
+                raise
+            if container_id in self._changed:
+                return self._as_listed(one)  # a slow start that has ended meanwhile: ask again
+            now = time.monotonic()
+            self._stuck[container_id] = now + _STUCK_SECONDS
+            if sum(until > now for until in self._stuck.values()) > _MOST_STUCK:
+                self._stuck.clear()  # it is not the containers, it is dockerd
+                raise
+            log.warning("docker inspect hangs for one container: %s", container_id)
+            return self._as_listed(one)
+        self._stuck.pop(container_id, None)
+        if raw is None:
+            return None
+        inspected = parse_inspect(raw, one.container)
+        # What changed while it was being asked for must be asked for again.
+        if self._following and container_id not in self._changed:
+            until = time.monotonic() + _KNOWN_SECONDS
+            self._known[container_id] = _Known(inspected, one.state, until)
+        return inspected.container
+
+    async def _inspect_now(self, container_id: str) -> Inspected | None:
+        """Return what is known as long as no event says otherwise: a call less for a repair."""
+        known = self._known.get(container_id)
+        if known is not None and self._is_current(
+            container_id, known, known.state, time.monotonic()
+        ):
+            return known.inspected
+        return await self._inspect_one(container_id)
+
+    async def _inspect_one(self, container_id: str) -> Inspected | None:
+        raw = await self._call(lambda: self._client().inspect(container_id))
+        nameless = Container(id=container_id, name="", image="", running=False, cgroup_parent="")
+        return None if raw is None else parse_inspect(raw, nameless)
+
+    def _is_current(self, container_id: str, known: _Known, state: str, now: float) -> bool:
+        return (
+            self._following
+            and container_id not in self._changed
+            and known.state == state
+            and now < known.until
+        )
+
+    def _as_listed(self, one: Listed) -> Container:
+        known = self._known.get(one.container.id)
+        if known is None:
+            return one.container
+        return replace(known.inspected.container, running=one.container.running)
+
+    def _client(self) -> DockerClient:
+        """Return the library's side, from any of the threads.
+
+        Its import takes a sixth of the daemon's start, so it is left to the first call.
+        """
+        from enforcer.adapters.dockerclient import DockerClient  # noqa: PLC0415 - as just said
+
+        with self._making:
+            if self._made is None:
+                self._made = DockerClient(self._socket, self._timeout)
+            return self._made
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """Call something that blocks, in a thread, within bounds."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await asyncio.wait_for(
+                loop.run_in_executor(self._threads, call), self._timeout + _MARGIN_SECONDS
+            )
+        except TimeoutError as error:
+            raise UnavailableError(
+                "docker.timeout", f"dockerd did not answer within {self._timeout:g} s"
+            ) from error

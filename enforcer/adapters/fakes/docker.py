@@ -1,0 +1,150 @@
+"""The port Docker in memory, and what people do at its command line."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from enforcer.adapters.fakes.tree import CgroupTree, Scope
+from enforcer.adapters.fakes.trouble import Trouble
+from enforcer.model import Container, ContainerLimits
+from enforcer.names import ADOPTED, UnitName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What `FakeDocker.run` is told besides the name; an empty parent means daemon.json's."""
+
+    cgroup_parent: str = ""
+    lease_id: str | None = None
+    limits: ContainerLimits = field(default_factory=ContainerLimits)
+    image: str = "image:latest"
+    oom_score_adj: int = 0
+
+
+class FakeDocker:
+    """dockerd with its containers. `trouble` makes it fail or hang; its containers run on."""
+
+    def __init__(self, cgroups: CgroupTree, now: Callable[[], float]) -> None:
+        self._cgroups = cgroups
+        self._now = now
+        self._containers: dict[str, Container] = {}
+        self._scores: dict[str, int] = {}
+        self._events: list[str] = []
+        self._told = asyncio.Event()
+        self.trouble = Trouble("docker")
+        self.default_parent: UnitName = ADOPTED
+        """daemon.json's cgroup-parent."""
+        self.updates: list[tuple[str, ContainerLimits]] = []
+        """Every update that was asked for through the port."""
+        self.lists = 0
+        """How often the containers were listed through the port."""
+
+    async def containers(self) -> Mapping[str, Container]:
+        """Return every container by id, stopped ones too."""
+        self.lists += 1
+        await self.trouble.pass_through()
+        return dict(self._containers)
+
+    async def update(self, container_id: str, limits: ContainerLimits) -> bool:
+        """Set a container's own limits; False if there is no such running container."""
+        self.updates.append((container_id, limits))
+        await self.trouble.pass_through()
+        container = self._containers.get(container_id)
+        if container is None or not container.running:
+            return False
+        self.change(container_id, limits)
+        return True
+
+    async def events(self) -> AsyncIterator[str]:
+        """Yield "" at first and after every `restart`, then the ids of containers that changed."""
+        self._tell("")
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            events, self._events = self._events, []
+            for event in dict.fromkeys(events):
+                yield event
+
+    def run(self, name: str, wanted: Wanted | None = None) -> str:
+        """``docker run``: return the new container's id."""
+        how = wanted or Wanted()
+        container_id = hashlib.sha256(f"{name} {len(self._scores)}".encode()).hexdigest()
+        self._scores[container_id] = how.oom_score_adj
+        self._containers[container_id] = Container(
+            id=container_id,
+            name=name,
+            image=how.image,
+            running=False,
+            cgroup_parent=how.cgroup_parent,
+            lease_id=how.lease_id,
+            created_at=self._now(),
+            docker=how.limits,
+        )
+        self.start(container_id)
+        return container_id
+
+    def start(self, container_id: str) -> None:
+        """``docker start``; a slice that is missing is made without limits."""
+        container = self._containers[container_id]
+        self._cgroups.begin(
+            Scope(
+                container_id=container_id,
+                slice=UnitName(container.cgroup_parent) or self.default_parent,
+                limits=container.docker,
+                oom_score_adj=self._scores[container_id],
+            )
+        )
+        pid = 1000 + list(self._scores).index(container_id)
+        self._containers[container_id] = replace(container, running=True, pid=pid)
+        self._tell(container_id)
+
+    def stop(self, container_id: str) -> None:
+        """``docker stop``, or the container ends by itself."""
+        self._cgroups.end(container_id)
+        self.ended(container_id)
+
+    def remove(self, container_id: str) -> None:
+        """``docker rm --force``."""
+        if self._containers[container_id].running:
+            self.stop(container_id)
+        del self._containers[container_id]
+        self._tell(container_id)
+
+    def change(self, container_id: str, limits: ContainerLimits) -> None:
+        """``docker update``: of what is None, CPU and memory stay; the limit of tasks goes.
+
+        Swap counts with memory only, and dockerd believes that its limit goes too: it does not.
+        """
+        container = self._containers[container_id]
+        before = container.docker
+        after = ContainerLimits(
+            cpu=before.cpu if limits.cpu is None else limits.cpu,
+            memory=before.memory if limits.memory is None else limits.memory,
+            swap=before.swap if limits.memory is None else limits.swap,
+            tasks=limits.tasks,
+        )
+        self._containers[container_id] = replace(container, docker=after)
+        scope = self._cgroups.scopes.get(container_id)
+        if scope is not None:
+            swap = scope.limits.swap if after.swap is None else after.swap
+            scope.limits = replace(after, swap=swap)
+            self._cgroups.tell(scope.slice, "memory.max")
+        self._tell(container_id)
+
+    def ended(self, container_id: str) -> None:
+        """Note that a container's processes are gone, whoever killed them."""
+        container = self._containers.get(container_id)
+        if container is not None:  # a scope may have been declared without one
+            self._containers[container_id] = replace(container, running=False, pid=None)
+            self._tell(container_id)
+
+    def restart(self) -> None:
+        """Restart dockerd with live-restore: containers run on, events begin anew."""
+        self._tell("")
+
+    def _tell(self, container_id: str) -> None:
+        self._events.append(container_id)
+        self._told.set()

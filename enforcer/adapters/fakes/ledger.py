@@ -1,0 +1,69 @@
+"""The port Ledger in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from enforcer.adapters.fakes.trouble import Trouble
+from enforcer.model import Lease, LeaseState, Receipt
+
+
+class MemoryLedger:
+    """Outlives a controller like a disk does. ``trouble.fail("unwritable")``: the disk is full.
+
+    Its trouble is that of writing: what is there can always be read.
+    """
+
+    def __init__(self, receipts_kept: int = 10_000) -> None:
+        self._kept = receipts_kept
+        self._leases: dict[str, Lease] = {}
+        self._receipts: dict[str, Receipt] = {}
+        self._accounts: dict[str, tuple[int, ...]] = {}
+        self.trouble = Trouble("state")
+
+    async def load(self) -> tuple[Lease, ...]:
+        """Return every lease that is not finished, the oldest first."""
+        return tuple(sorted(self._leases.values(), key=lambda lease: (lease.created_at, lease.id)))
+
+    async def store(self, leases: Sequence[Lease], receipts: Sequence[Receipt] = ()) -> None:
+        """Write all of these or none.
+
+        Raises:
+            UnavailableError: ``state.unwritable``, when told so.
+        """
+        await self.trouble.pass_through()
+        for lease in leases:
+            if lease.state is LeaseState.RELEASED:
+                self._leases.pop(lease.id, None)
+                self._accounts.pop(lease.id, None)
+            else:
+                self._leases[lease.id] = lease
+        for receipt in receipts:
+            self._receipts.pop(receipt.lease_id, None)
+            self._receipts[receipt.lease_id] = receipt
+        for lease_id in list(self._receipts)[: max(0, len(self._receipts) - self._kept)]:
+            del self._receipts[lease_id]
+
+    async def receipts(self, user: str | None, limit: int) -> tuple[Receipt, ...]:
+        """Return the newest receipts first; of one user, or of all."""
+        found = [
+            receipt
+            for receipt in reversed(self._receipts.values())
+            if user is None or receipt.user == user
+        ]
+        return tuple(found[: max(0, limit)])
+
+    async def store_accounts(self, accounts: Mapping[str, Sequence[int]]) -> None:
+        """Write what leases used so far; an account of a lease that is not kept is dropped.
+
+        Raises:
+            UnavailableError: ``state.unwritable``, when told so.
+        """
+        await self.trouble.pass_through()
+        for lease_id, values in accounts.items():
+            if lease_id in self._leases:
+                self._accounts[lease_id] = tuple(values)
+
+    async def load_accounts(self) -> Mapping[str, tuple[int, ...]]:
+        """Return what was written last."""
+        return dict(self._accounts)
