@@ -1,0 +1,1 @@
+"""The HTTP API on the Unix socket: what is said (types), who may say it (peers), the server."""

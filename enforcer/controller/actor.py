@@ -1,0 +1,231 @@
+"""Carries out what was decided. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+
+from enforcer.controller.world import World
+from enforcer.errors import UnavailableError
+from enforcer.model import (
+    Action,
+    Cause,
+    ContainerLimits,
+    CreateSlice,
+    Desired,
+    Limits,
+    Observed,
+    RemoveSlice,
+    Repair,
+    ReportDrift,
+    SetLimits,
+    SetOomScoreAdj,
+    UpdateContainer,
+)
+from enforcer.names import UnitName
+from enforcer.ports import SliceSpec
+
+_log = logging.getLogger(__name__)
+
+_REPAIRS_KEPT = 200
+_SYSTEMD_REST_SECONDS = 5.0
+"""After PID 1 did not answer, it is left in peace this long; the kernel holds what is set."""
+_NO_ANSWER = frozenset({"systemd.timeout", "systemd.unavailable"})
+"""Another error is about one unit, and must not keep the others from what they need."""
+
+
+class Actor:
+    """Acts on systemd, Docker and the kernel, and keeps account of it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rest_until = float("-inf")
+        self._updates: dict[str, asyncio.Task[None]] = {}
+        self._reported: set[tuple[str, str]] = set()
+        self._reported_now: set[tuple[str, str]] = set()
+        self.known: dict[UnitName, Limits] = {}
+        """What we gave each slice last: what differs from that is somebody else's doing."""
+        self.known_containers: dict[str, ContainerLimits] = {}
+        """The same for containers."""
+        self.repairs: deque[Repair] = deque(maxlen=_REPAIRS_KEPT)
+        self.counters: Counter[tuple[str, ...]] = Counter()
+        self.systemd_ok = True
+
+    @property
+    def rests(self) -> bool:
+        """PID 1 did not answer a moment ago."""
+        return self._world.clock.monotonic() < self._rest_until
+
+    async def carry_out(self, actions: Iterable[Action], observed: Observed) -> None:
+        """Do each in turn. What PID 1 does not do now is decided anew at the next tick."""
+        self._reported_now = set()
+        for action in actions:
+            try:
+                await self._one(action, observed)
+            except UnavailableError as error:
+                self.counters["action", "failed"] += 1
+                _log.warning("%s: %s", type(action).__name__, error)
+                if error.code in _NO_ANSWER:
+                    self.systemd_ok = False
+                    self._rest_until = self._world.clock.monotonic() + _SYSTEMD_REST_SECONDS
+        self._reported = self._reported_now
+
+    async def place(self, actions: Sequence[Action]) -> None:
+        """Do all of these or say that it cannot be done.
+
+        Raises:
+            UnavailableError: PID 1 did not answer, or did not do it.
+        """
+        for action in actions:
+            if isinstance(action, CreateSlice):
+                await self._create(action)
+            elif isinstance(action, SetLimits):
+                await self._set(action)
+
+    def learn(self, desired: Desired, observed: Observed) -> None:
+        """Take what is as it ought to be for what we set: after a start, nothing else is known."""
+        for unit, one in desired.slices.items():
+            cgroup = observed.cgroups.get(unit)
+            if cgroup is not None and cgroup.limits == one.limits:
+                self.known[unit] = one.limits
+        there = observed.containers or {}
+        for container_id, wish in desired.containers.items():
+            self.known_containers.setdefault(container_id, wish.limits)
+        for gone in self.known_containers.keys() - there.keys():
+            del self.known_containers[gone]
+        for gone_unit in self.known.keys() - observed.cgroups.keys() - desired.slices.keys():
+            del self.known[gone_unit]
+
+    async def close(self) -> None:
+        """Give up the calls to Docker that are still under way."""
+        tasks = list(self._updates.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, action: Action, observed: Observed) -> None:
+        match action:
+            case CreateSlice() | SetLimits() | RemoveSlice() if self.rests:
+                return
+            case CreateSlice():
+                await self._create(action)
+            case SetLimits():
+                await self._set(action)
+                self._verify(action, observed)
+            case RemoveSlice():
+                await self._remove(action)
+            case UpdateContainer():
+                self._update(action, observed)
+            case SetOomScoreAdj():
+                written = self._world.kernel.set_oom_score_adj(action.scope, action.value)
+                _log.info("oom_score_adj %d for %d processes", action.value, written)
+            case ReportDrift():
+                self._report(action)
+                return
+        self.counters["action", action.cause] += 1
+
+    async def _create(self, action: CreateSlice) -> None:
+        await self._world.systemd.create_slice(
+            SliceSpec(
+                unit=action.unit,
+                limits=action.limits,
+                description=action.description,
+                lasting=action.lasting,
+            )
+        )
+        self.systemd_ok = True
+        self.known[action.unit] = action.limits
+
+    async def _set(self, action: SetLimits) -> None:
+        there = await self._world.systemd.set_limits(
+            action.unit, action.limits, action.fields, lasting=action.lasting
+        )
+        self.systemd_ok = True
+        if there:
+            self.known[action.unit] = action.limits
+
+    async def _remove(self, action: RemoveSlice) -> None:
+        # Stopping a slice kills what runs in it, so it is looked at once more.
+        cgroup = self._world.kernel.slice(action.unit)
+        if cgroup is None or cgroup.populated:
+            return
+        await self._world.systemd.stop_slice(action.unit)
+        self.known.pop(action.unit, None)
+        _log.info("removed an empty slice", extra={"unit": action.unit})
+
+    def _verify(self, action: SetLimits, observed: Observed) -> None:
+        """Record a repair once the kernel itself shows it."""
+        if action.cause is not Cause.DRIFT:
+            return
+        before, after = observed.cgroups.get(action.unit), self._world.kernel.slice(action.unit)
+        if before is None or after is None:  # gone meanwhile
+            return
+        since = observed.drift_seen_at.get(action.unit, observed.taken_at)
+        seconds = self._world.clock.monotonic() - since
+        if action.unit in observed.unlasting:
+            self._record(action.unit, "on disk", "nothing", "all", seconds)
+        for field in action.fields:
+            found, wanted = getattr(before.limits, field), getattr(action.limits, field)
+            if found == wanted:
+                continue  # set anew because it was not on disk
+            mended = getattr(after.limits, field) == wanted
+            self._record(action.unit, field, found, wanted, seconds if mended else None)
+
+    def _report(self, action: ReportDrift) -> None:
+        """Tell the operator once, and again after it was mended and came back."""
+        key = (action.what, action.subject)
+        if key not in self._reported:
+            self.counters["drift", action.what] += 1
+            _log.warning("%s; to mend it: %s", action.message, action.command)
+        self._reported_now.add(key)
+
+    def _update(self, action: UpdateContainer, observed: Observed) -> None:
+        """Docker may take long or hang: nobody waits for it, and there is one call at a time."""
+        if action.container_id in self._updates:
+            return
+        task = asyncio.create_task(self._update_now(action, observed))
+        self._updates[action.container_id] = task
+        task.add_done_callback(lambda _: self._updates.pop(action.container_id, None))
+
+    async def _update_now(self, action: UpdateContainer, observed: Observed) -> None:
+        try:
+            there = await self._world.docker.update(action.container_id, action.limits)
+        except UnavailableError as error:
+            self.counters["action", "failed"] += 1
+            _log.warning("cannot mend container %s: %s", action.container_id[:12], error)
+            return
+        if there:
+            self.known_containers[action.container_id] = action.limits
+        container = (observed.containers or {}).get(action.container_id)
+        if not there or container is None or action.cause is not Cause.DRIFT:
+            return
+        since = observed.drift_seen_at.get(UnitName(container.cgroup_parent), observed.taken_at)
+        seconds = self._world.clock.monotonic() - since
+        found, wanted = container.kernel, action.limits
+        self._record(f"container {container.id[:12]}", "container", found, wanted, seconds)
+
+    def _record(
+        self, subject: str, what: str, found: object, wanted: object, seconds: float | None
+    ) -> None:
+        self.counters["drift", what] += 1
+        self.repairs.append(
+            Repair(
+                at=self._world.clock.now(),
+                subject=subject,
+                what=what,
+                found=str(found),
+                wanted=str(wanted),
+                seconds=seconds,
+            )
+        )
+        _log.warning(
+            "drift: %s was %s, is %s again"
+            if seconds is not None
+            else "drift: %s stays %s, not %s",
+            what,
+            found,
+            wanted,
+            extra={"unit": subject, "seconds": seconds},
+        )

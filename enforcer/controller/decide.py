@@ -1,0 +1,212 @@
+"""What a tick, or a placement, comes to: the pure parts put together, with what they remember."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from enforcer.controller.outline import same_outline
+from enforcer.desired import desired
+from enforcer.easing import Easing
+from enforcer.model import (
+    Action,
+    Cgroup,
+    Config,
+    Container,
+    ContainerLimits,
+    Deferred,
+    Desired,
+    DesiredSlice,
+    Lease,
+    Limits,
+    Observed,
+)
+from enforcer.names import UnitName, ancestors
+from enforcer.quantities import Cpus
+from enforcer.reconcile import Known, reconcile
+from enforcer.shares import caps
+from enforcer.tree import Totals
+
+_LEAF_DASHES = 4
+"""jupyter-workload-<profile>-<user>-<server>.slice; escaping leaves no other dash."""
+_WEIGHT_TOLERANCE_PER_CENT = 10
+"""A new lease shifts everybody's weight a little: a call to PID 1 each is not worth that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What is decided upon, beside the snapshot. known: what we set last, slices and containers."""
+
+    config: Config
+    leases: tuple[Lease, ...]
+    kept: tuple[Lease, ...]
+    removable: frozenset[UnitName]
+    totals: Totals
+    known: Mapping[UnitName, Limits]
+    known_containers: Mapping[str, ContainerLimits]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What one tick came to. base: the snapshot that rates are counted from, None at first."""
+
+    desired: Desired
+    actions: tuple[Action, ...]
+    deferred: tuple[Deferred, ...]
+    caps: Mapping[UnitName, Cpus]
+    base: Observed | None
+    rated: bool
+    """The base is old enough for rates, and the next ones count from here."""
+    settled: bool = False
+    """Nothing has changed since a decision that found nothing to do."""
+
+
+class Decider:
+    """Decides; remembers the caps in force, what was deferred, and the last base of rates."""
+
+    def __init__(self) -> None:
+        self._base: Observed | None = None
+        self._caps: Mapping[UnitName, Cpus] = {}
+        self._deferred: tuple[Deferred, ...] = ()
+        self._settled: tuple[Observed, Given, Decision] | None = None
+        """The last decision, and upon what, if it found nothing to do but to report."""
+
+    def tick(self, observed: Observed, given: Given, *, lift_caps: bool = False) -> Decision:
+        """Decide a tick; lift_caps: as if nobody had to be capped."""
+        base = self._base
+        age = None if base is None else observed.taken_at - base.taken_at
+        rated = age is None or age >= 0.9 * given.config.daemon.tick_seconds
+        new_caps = self._new_caps(observed, given, rated=rated) if not lift_caps else {}
+        if rated:
+            self._base = observed
+        known_decision = self._still(observed, given, new_caps)
+        if known_decision is not None:
+            return replace(known_decision, base=base, rated=rated, settled=True)
+        wanted = _steady(_desired(observed, given, new_caps), given.known)
+        known = Known(
+            slices=given.known,
+            containers=given.known_containers,
+            capped=self._caps.keys() | new_caps.keys(),
+        )
+        easing = Easing(
+            now=observed.taken_at,
+            grace_seconds=given.config.daemon.resize_grace_seconds,
+            deferred=self._deferred,
+        )
+        result = reconcile(wanted, observed, known=known, easing=easing)
+        self._caps, self._deferred = new_caps, result.deferred
+        decision = Decision(
+            desired=wanted,
+            actions=result.actions,
+            deferred=result.deferred,
+            caps=new_caps,
+            base=base,
+            rated=rated,
+        )
+        idle = not result.deferred and result.actions == wanted.reports
+        self._settled = (observed, given, decision) if idle else None
+        return decision
+
+    def _still(
+        self, observed: Observed, given: Given, new_caps: Mapping[UnitName, Cpus]
+    ) -> Decision | None:
+        """Return the last decision if it found nothing to do, and nothing has changed since.
+
+        What the kernel holds is part of that, so drift is never overlooked.
+        """
+        if self._settled is None:
+            return None
+        before, given_before, decision = self._settled
+        same = given is given_before and new_caps == decision.caps
+        return decision if same and same_outline(before, observed) else None
+
+    def placement(self, lease: Lease, observed: Observed, given: Given) -> Decision:
+        """Decide what a new lease needs at once: its slices, and floors above them.
+
+        `observed` needs no more than the slices on the lease's path. Weights of slices that are
+        there already move at the next tick.
+        """
+        path = {lease.unit, *ancestors(lease.unit)}
+        whole = _desired(observed, given, self._caps)
+        slices = {
+            unit: _keep_weight(one, observed.cgroups.get(unit))
+            for unit, one in whole.slices.items()
+            if unit in path
+        }
+        wanted = Desired(slices=slices)
+        easing = Easing(now=observed.taken_at, deferred=self._deferred)
+        known = Known(slices=given.known)
+        result = reconcile(wanted, observed, known=known, easing=easing)
+        return Decision(
+            desired=wanted,
+            actions=result.actions,
+            deferred=result.deferred,
+            caps=self._caps,
+            base=None,
+            rated=False,
+        )
+
+    def _new_caps(
+        self, observed: Observed, given: Given, *, rated: bool
+    ) -> Mapping[UnitName, Cpus]:
+        base = self._base if rated else None
+        return caps(given.config, given.leases, base, observed, self._caps, totals=given.totals)
+
+
+def find_removable(
+    leaves: Iterable[UnitName],
+    live: Collection[UnitName],
+    containers: Mapping[str, Container] | None,
+) -> frozenset[UnitName]:
+    """Return the leaves that may go: no live lease's, and no container names them.
+
+    Without an answer of Docker none may: a stopped container may name any of them.
+    """
+    if containers is None:
+        return frozenset()
+    named = {container.cgroup_parent for container in containers.values()}
+    return frozenset(unit for unit in leaves if unit not in live and unit not in named)
+
+
+def is_leaf(unit: UnitName) -> bool:
+    """Tell a lease's leaf from the slices above it."""
+    return unit.count("-") == _LEAF_DASHES
+
+
+def _desired(observed: Observed, given: Given, new_caps: Mapping[UnitName, Cpus]) -> Desired:
+    return desired(
+        given.config,
+        given.leases,
+        observed,
+        caps=new_caps,
+        totals=given.totals,
+        kept=given.kept,
+        removable=given.removable,
+    )
+
+
+def _steady(wanted: Desired, known: Mapping[UnitName, Limits]) -> Desired:
+    """Leave weights that are about right as they were set."""
+    return replace(
+        wanted,
+        slices={
+            unit: _with_weight(one, known[unit].cpu_weight) if unit in known else one
+            for unit, one in wanted.slices.items()
+        },
+    )
+
+
+def _with_weight(one: DesiredSlice, weight: int) -> DesiredSlice:
+    new = one.limits.cpu_weight
+    if new == weight or abs(new - weight) * 100 > weight * _WEIGHT_TOLERANCE_PER_CENT:
+        return one
+    return replace(one, limits=replace(one.limits, cpu_weight=weight))
+
+
+def _keep_weight(one: DesiredSlice, there: Cgroup | None) -> DesiredSlice:
+    if there is None:
+        return one
+    limits = replace(
+        one.limits, cpu_weight=there.limits.cpu_weight, io_weight=there.limits.io_weight
+    )
+    return replace(one, limits=limits)

@@ -1,0 +1,215 @@
+"""The leases in hand: the book, what each lease used, and the ledger that has it all on disk.
+
+Nothing changes here before it is on disk. Callers hold the placement lock around every change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from enforcer import book as transitions
+from enforcer.book import Book, Change
+from enforcer.controller.world import World
+from enforcer.errors import InvalidError
+from enforcer.model import (
+    Claim,
+    EndReason,
+    Lease,
+    LeaseState,
+    Observed,
+    Receipt,
+    Usage,
+)
+from enforcer.names import UnitName
+from enforcer.receipts import Account, from_ints, observe, open_account, receipt
+
+_log = logging.getLogger(__name__)
+
+_RECEIPTS_READ = 1000
+_STORE_SECONDS = 30.0
+
+
+class Keeper:
+    """Keeps the leases; `book` is as the ledger has it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._accounts: dict[str, Account] = {}
+        self._settled: dict[str, Usage] = {}
+        """Readings that added nothing to the lease's account: the same again would not either."""
+        self._unsaved: set[str] = set()
+        self._saved_at = float("-inf")
+        self._seen_running: set[str] = set()
+        self._ended: dict[UnitName, Lease] = {}
+        self._changed = asyncio.Condition()
+        self.book = Book()
+
+    async def recover(self) -> None:
+        """Take up what the ledger has; of a finished lease, what its slice was granted last."""
+        step = transitions.recover(await self._world.ledger.load())
+        for lease_id, values in (await self._world.ledger.load_accounts()).items():
+            try:
+                self._accounts[lease_id] = from_ints(values)
+            except InvalidError as error:
+                _log.warning("an account in the ledger is of no use: %s", error.message)
+        for one in reversed(await self._world.ledger.receipts(None, _RECEIPTS_READ)):
+            ended = _from_receipt(one)
+            self._ended[ended.unit] = ended
+        await self.commit(step.book, step.changes)
+        _log.info("recovered %d leases", len(self.book.leases))
+
+    async def commit(
+        self, book: Book, changes: Iterable[Change], baseline: Account | None = None
+    ) -> None:
+        """Store the changes, with the receipts of what ended; then `book` is the book.
+
+        baseline: the account that a new lease begins with.
+
+        Raises:
+            UnavailableError: ``state.unwritable``; nothing has changed then.
+        """
+        listed = tuple(changes)
+        if not listed:
+            self.book = book
+            return
+        now = self._world.clock.now()
+        ended = [self._reasoned(change) for change in listed if _has_ended(change)]
+        receipts = [self._receipt(change, lease, now) for change, lease in ended]
+        await self._world.ledger.store([change.after for change in listed], receipts)
+        self.book = book
+        for change in listed:
+            _log_change(change)
+            if change.before is None:
+                self._accounts[change.after.id] = baseline or open_account()
+                self._unsaved.add(change.after.id)
+        for _, lease in ended:
+            self._forget(lease)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def account(self, observed: Observed) -> None:
+        """Add what this snapshot shows to every live lease's account; save them now and then."""
+        for lease in self.book.live:
+            cgroup = observed.cgroups.get(lease.unit)
+            if cgroup is None or self._settled.get(lease.id) is cgroup.usage:
+                continue
+            before = self._accounts.get(lease.id) or open_account()
+            after = observe(before, cgroup.usage, observed.at)
+            if after != before:
+                self._accounts[lease.id] = after
+                self._unsaved.add(lease.id)
+            else:
+                self._settled[lease.id] = cgroup.usage
+            killed = after.killed_own + after.killed_victim
+            if killed != before.killed_own + before.killed_victim:
+                self._saved_at = float("-inf")
+        await self._save(observed.taken_at)
+
+    async def _save(self, monotonic: float) -> None:
+        if not self._unsaved or monotonic - self._saved_at < _STORE_SECONDS:
+            return
+        values = {
+            lease_id: self._accounts[lease_id].as_ints()
+            for lease_id in self._unsaved
+            if lease_id in self._accounts
+        }
+        await self._world.ledger.store_accounts(values)
+        self._unsaved.clear()
+        self._saved_at = monotonic
+
+    async def wait(self, lease_id: str, state: LeaseState, timeout_seconds: float) -> None:
+        """Return as soon as the lease is not in `state`, or has ended, or time is up."""
+
+        def moved() -> bool:
+            lease = self.book.get(lease_id)
+            return lease is None or lease.state is not state
+
+        async with self._changed:
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await self._changed.wait_for(moved)
+            except TimeoutError:
+                return
+
+    def kept(self, there: Collection[UnitName]) -> tuple[Lease, ...]:
+        """Return the finished leases whose leaf is among `there`: their limits hold on."""
+        live = {lease.unit for lease in self.book.live}
+        return tuple(
+            self._ended[unit] for unit in there if unit in self._ended and unit not in live
+        )
+
+    def running(self, lease_ids: Iterable[str]) -> None:
+        """Note that these leases' containers were seen running by this daemon."""
+        self._seen_running.update(lease_ids)
+
+    def ended_at(self, unit: UnitName) -> float | None:
+        """Return when the last lease of a leaf ended, in Unix seconds; None if none is known."""
+        lease = self._ended.get(unit)
+        return None if lease is None else lease.ended_at
+
+    def users(self) -> Mapping[str, Claim]:
+        """Return user → a claim of theirs, for everyone with a lease."""
+        return {lease.user: lease.claim for lease in self.book.leases}
+
+    def _reasoned(self, change: Change) -> tuple[Change, Lease]:
+        """Say of a lease whose container nobody saw end that it was lost."""
+        lease = change.after
+        unseen = lease.state is LeaseState.RELEASED and lease.id not in self._seen_running
+        if lease.end_reason is EndReason.EXITED and unseen:
+            lease = replace(lease, end_reason=EndReason.LOST)
+        return change, lease
+
+    def _receipt(self, change: Change, lease: Lease, now: float) -> Receipt:
+        cgroup = self._world.kernel.slice(lease.unit)
+        account = self._accounts.get(lease.id) or open_account()
+        before = change.before
+        if cgroup is not None and before is not None and before.live:
+            account = observe(account, cgroup.usage, now)
+        ended_at = now if lease.ended_at is None else lease.ended_at
+        return receipt(lease, account, ended_at, lease.end_reason or EndReason.LOST)
+
+    def _forget(self, lease: Lease) -> None:
+        self._accounts.pop(lease.id, None)
+        self._settled.pop(lease.id, None)
+        self._unsaved.discard(lease.id)
+        self._seen_running.discard(lease.id)
+        self._ended[lease.unit] = lease
+
+
+def _has_ended(change: Change) -> bool:
+    return change.after.state is LeaseState.RELEASED
+
+
+def _from_receipt(one: Receipt) -> Lease:
+    return Lease(
+        id=one.lease_id,
+        claim=Claim(user=one.user, server=one.server, profile=one.profile, image=one.image),
+        profile=one.profile,
+        image=one.image,
+        grant=one.grant,
+        state=LeaseState.RELEASED,
+        created_at=one.started_at,
+        ended_at=one.ended_at,
+        end_reason=one.reason,
+    )
+
+
+def _log_change(change: Change) -> None:
+    lease = change.after
+    before = None if change.before is None else change.before.state
+    if before is lease.state and (change.before is None or change.before.grant == lease.grant):
+        return
+    _log.info(
+        "lease %s",
+        lease.state if before is not lease.state else "resized",
+        extra={
+            "lease": lease.id,
+            "user": lease.user,
+            "server": lease.server,
+            "unit": lease.unit,
+            "reason": lease.end_reason or "",
+        },
+    )

@@ -1,0 +1,284 @@
+"""The loop: observe, decide, act, publish; every `tick_seconds`, and whenever something happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from itertools import pairwise
+
+from enforcer.book import Terms, release
+from enforcer.controller.actor import Actor
+from enforcer.controller.decide import Decider, Given, find_removable, is_leaf
+from enforcer.controller.follow import follow
+from enforcer.controller.keeper import Keeper
+from enforcer.controller.observe import Observer
+from enforcer.controller.outline import same_outline
+from enforcer.controller.place import check_placed
+from enforcer.controller.publish import Publisher
+from enforcer.controller.rights import RightsBook
+from enforcer.controller.watch import ContainerWatch, EngineWatch, KernelWatch
+from enforcer.controller.world import World
+from enforcer.errors import EnforcerError, ForbiddenError, UnavailableError
+from enforcer.model import (
+    Claim,
+    Config,
+    DesiredSlice,
+    EndReason,
+    Lease,
+    Observed,
+    Published,
+    Rights,
+)
+from enforcer.names import UnitName, ancestors
+from enforcer.regrant import regrant
+
+_log = logging.getLogger(__name__)
+
+_LEAST_BETWEEN_TICKS_SECONDS = 0.05
+"""A burst of events costs few ticks, and a repair still comes within a tenth of a second."""
+
+
+class Loop:
+    """Makes ticks. Whoever changes leases or configuration holds `lock`, and then `wake`s it."""
+
+    def __init__(self, world: World, config: Config) -> None:
+        self.world = world
+        self.config = config
+        self.config_error = ""
+        """Why the file is not in force; empty when it is."""
+        self.lock = asyncio.Lock()
+        self.wake = asyncio.Event()
+        self.keeper = Keeper(world)
+        self.actor = Actor(world)
+        self.rights = RightsBook(world.host)
+        self.containers = ContainerWatch(world, self.wake.set)
+        self.publisher = Publisher(config)
+        self._engine = EngineWatch(world)
+        self._kernel = KernelWatch(world, self.wake.set)
+        self._observer = Observer(world)
+        self._decider = Decider()
+        self._last: tuple[Observed, Given, float] | None = None
+        """What the last tick was decided upon, and when the containers had been listed."""
+        self._placed: dict[UnitName, DesiredSlice] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.last_tick_at = float("-inf")
+        """Monotonic seconds: the watchdog's sign of life."""
+        self.broken = False
+        """A part of it has ended by a mistake of ours: only a new start mends that."""
+
+    async def start(self) -> None:
+        """Take up what the ledger has, make the first tick, and go on in the background."""
+        await self.keeper.recover()
+        await self._cut_to_config()
+        await self.tick()
+        self._tasks = [
+            asyncio.create_task(self.containers.follow_events(), name="docker-events"),
+            asyncio.create_task(self.containers.keep_listed(), name="containers"),
+            asyncio.create_task(self._engine.follow(), name="engine"),
+            asyncio.create_task(self._kernel.follow(), name="kernel-changes"),
+            asyncio.create_task(self._run(), name="ticks"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def _cut_to_config(self) -> None:
+        """Cut leases to what the quotas allow: they may have shrunk while no daemon ran.
+
+        Not to the users' rights: this early a user database may know nobody yet.
+        """
+        terms = replace(self.terms(), rights_of=_not_now)
+        try:
+            await self.keeper.commit(*regrant(self.keeper.book, terms))
+        except UnavailableError as error:
+            _log.warning("leases keep what an earlier configuration gave them: %s", error)
+
+    async def stop(self) -> None:
+        """Lift the CPU caps, which nobody would lift while the daemon is gone; limits stay."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        async with self.lock:
+            observed = self._observe()
+            decision = self._decider.tick(observed, self._given(observed), lift_caps=True)
+            await self.actor.carry_out(decision.actions, observed)
+        await self.actor.close()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                # not wait_for(): in Python 3.11 that can swallow a cancellation (gh-86296)
+                async with asyncio.timeout(self.config.daemon.tick_seconds):
+                    await self.wake.wait()
+            except TimeoutError:
+                pass
+            else:
+                await asyncio.sleep(_LEAST_BETWEEN_TICKS_SECONDS)
+            self.wake.clear()
+            try:
+                await self.tick()
+            except EnforcerError as error:
+                self.publisher.failed()
+                _log.warning("tick failed: %s", error)
+            except Exception:  # noqa: BLE001 - a mistake of ours must not end enforcement
+                self.publisher.failed()
+                _log.exception("tick failed")
+
+    async def tick(self) -> None:
+        """Observe, decide, act, publish."""
+        clock = self.world.clock
+        async with self.lock:
+            times = [clock.monotonic()]
+            observed = self._observe()
+            times.append(clock.monotonic())
+            await self._follow(observed)
+            decision = self._decider.tick(observed, self._given_now(observed))
+            times.append(clock.monotonic())
+            if not decision.settled:
+                self.actor.learn(decision.desired, observed)
+            await self.actor.carry_out(decision.actions, observed)
+            times.append(clock.monotonic())
+            self._placed.clear()
+            spent = tuple(after - before for before, after in pairwise(times))
+            self.publisher.publish(
+                self.config,
+                observed,
+                decision,
+                self.keeper.book.leases,
+                self.actor,
+                seconds=(spent[0], spent[1], spent[2]),
+            )
+        self.last_tick_at = clock.monotonic()
+
+    def _observe(self) -> Observed:
+        return self._observer.observe(
+            self.containers.containers, self._engine.places, self._kernel.take()
+        )
+
+    async def _follow(self, observed: Observed) -> None:
+        """Let leases follow the world, as far as the ledger can be written."""
+        containers = observed.containers or {}
+        self.keeper.running(
+            one.lease_id for one in containers.values() if one.running and one.lease_id is not None
+        )
+        step = follow(self.keeper.book, self.terms(), observed)
+        try:
+            await self.keeper.commit(*step)
+            await self.keeper.account(observed)
+        except UnavailableError as error:
+            _log.warning("the ledger cannot be written: %s", error)
+        self.rights.renew_totals(self.config, self.keeper.users())
+
+    def _given_now(self, observed: Observed) -> Given:
+        """Return what a tick decides upon; the very same as the last time if nothing is new."""
+        listed_at = self.containers.listed_at_unix
+        if self._last is not None:
+            before, given, listed_before = self._last
+            if (
+                given.leases is self.keeper.book.leases
+                and given.config is self.config
+                and given.totals is self.rights.totals
+                and listed_at == listed_before
+                and same_outline(before, observed)
+            ):
+                return given
+        given = self._given(observed)
+        self._last = (observed, given, listed_at)
+        return given
+
+    def _given(self, observed: Observed) -> Given:
+        leaves = [unit for unit in observed.cgroups if is_leaf(unit)]
+        live = {lease.unit for lease in self.keeper.book.live}
+        empty = [
+            unit
+            for unit in leaves
+            if not observed.cgroups[unit].populated and self._listed_since_end(unit)
+        ]
+        removable = find_removable(empty, live, observed.containers)
+        return Given(
+            config=self.config,
+            leases=self.keeper.book.leases,
+            kept=self.keeper.kept([unit for unit in leaves if unit not in removable]),
+            removable=removable,
+            totals=self.rights.totals,
+            known=self.actor.known,
+            known_containers=self.actor.known_containers,
+        )
+
+    def _listed_since_end(self, unit: UnitName) -> bool:
+        """A list of containers from before a lease's end says nothing of what names its leaf."""
+        ended_at = self.keeper.ended_at(unit)
+        return ended_at is None or self.containers.listed_at_unix > ended_at
+
+    def terms(self) -> Terms:
+        """Return what admission depends on beside the leases, as of now."""
+        live = {lease.id for lease in self.keeper.book.live}
+        there = (self.containers.containers or {}).values()
+        return Terms(
+            config=self.config,
+            rights_of=lambda claim: self.rights.of(self.config, claim.user, claim.groups),
+            containers=sum(one.running and one.lease_id not in live for one in there),
+        )
+
+    def published(self) -> Published:
+        """Return the last tick's picture; cheap, it never waits.
+
+        Raises:
+            UnavailableError: ``daemon.starting``: there was no tick yet.
+        """
+        picture = self.publisher.picture
+        if picture is None:
+            raise UnavailableError("daemon.starting", "the daemon is starting", "try again soon")
+        # what was claimed or ended since that tick is told at once
+        leases = self.keeper.book.leases
+        return replace(picture, leases=leases, config_error=self.config_error)
+
+    async def place(self, lease: Lease, *, undo: bool) -> None:
+        """Make the lease's slices and see them on the kernel; without that it has no lease."""
+        self.rights.renew_totals(self.config, self.keeper.users())
+        try:
+            await self._make_slices(lease)
+        except UnavailableError:
+            if undo:
+                now = self.world.clock.now()
+                step = release(self.keeper.book, lease.id, EndReason.CANCELLED, now)
+                await self.keeper.commit(*step)
+            raise
+
+    async def _make_slices(self, lease: Lease) -> None:
+        if self.actor.rests:
+            raise UnavailableError(
+                "systemd.timeout", "systemd did not answer a moment ago", "try again in a minute"
+            )
+        observed = self._observe_path(lease)
+        decision = self._decider.placement(lease, observed, self._given(observed))
+        await self.actor.place(decision.actions)
+        there = self._observe_path(lease).cgroups
+        waiting = {one.subject for one in decision.deferred}
+        check_placed(lease, decision.desired.slices, there, waiting)
+        self._placed.update(decision.desired.slices)
+
+    def _observe_path(self, lease: Lease) -> Observed:
+        """Read the slices on a lease's path, and no other: it costs the same with many leases."""
+        path = (*reversed(ancestors(lease.unit)), lease.unit)
+        found = ((unit, self.world.kernel.slice(unit)) for unit in path)
+        return Observed(
+            taken_at=self.world.clock.monotonic(),
+            at=self.world.clock.now(),
+            cgroups={unit: cgroup for unit, cgroup in found if cgroup is not None},
+            containers=self.containers.containers,
+        )
+
+    def slices(self) -> dict[UnitName, DesiredSlice]:
+        """Return every slice as it ought to be, those of this moment's placements too."""
+        return {**self.published().desired.slices, **self._placed}
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Note that what never ends has ended."""
+        if not task.cancelled():
+            self.broken = True
+            _log.error("%s has ended", task.get_name(), exc_info=task.exception())
+
+
+def _not_now(_: Claim) -> Rights:
+    raise ForbiddenError("rights.not-asked", "nobody's rights are asked for")

@@ -1,0 +1,81 @@
+"""One snapshot of the world a tick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from enforcer.controller.world import World
+from enforcer.model import Container, ContainerLimits, EnginePlace, Observed, Usage
+from enforcer.names import FIXED, UnitName
+
+_Reading = tuple[ContainerLimits, Usage, int | None] | None
+
+
+class Observer:
+    """Takes the snapshots. What has not moved since the last one is the very same value again."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._joined: dict[str, tuple[Container, str | None, _Reading, Container]] = {}
+        self._containers: Mapping[str, Container] = {}
+
+    def observe(
+        self,
+        containers: Mapping[str, Container] | None,
+        engine: tuple[EnginePlace, ...],
+        written: Mapping[UnitName, float],
+    ) -> Observed:
+        """Read the kernel, and join what it shows with what Docker last told.
+
+        containers: as Docker listed them; None while it does not answer.
+        written: units whose control files were written → monotonic seconds.
+        """
+        taken_at = self._world.clock.monotonic()
+        host, weights = self._world.kernel.host()
+        return Observed(
+            taken_at=taken_at,
+            at=self._world.clock.now(),
+            cgroups=self._world.kernel.slices(),
+            containers=None if containers is None else self._with_scopes(containers),
+            engine=engine,
+            host_weights=weights,
+            host=host,
+            drift_seen_at=written,
+            unlasting=frozenset(unit for unit in FIXED if not self._world.systemd.is_lasting(unit)),
+        )
+
+    def _with_scopes(self, containers: Mapping[str, Container]) -> Mapping[str, Container]:
+        scopes = self._world.kernel.scopes()
+        before, self._joined = self._joined, {}
+        moved = before.keys() != containers.keys()
+        for container_id, container in containers.items():
+            path = scopes.get(container_id)
+            reading = None if path is None else self._world.kernel.scope(path)
+            known = before.get(container_id)
+            if (
+                known is None
+                or known[0] is not container
+                or known[1] != path
+                or known[2] is not reading
+            ):
+                moved = True
+                known = (container, path, reading, _with_scope(container, path, reading))
+            self._joined[container_id] = known
+        if moved:
+            self._containers = {one: joined[3] for one, joined in self._joined.items()}
+        return self._containers
+
+
+def _with_scope(container: Container, path: str | None, reading: _Reading) -> Container:
+    if reading is None:  # it does not run, or ended since
+        return replace(container, running=False, scope=None)
+    limits, usage, oom_score_adj = reading
+    return replace(
+        container,
+        running=True,
+        scope=path,
+        kernel=limits,
+        usage=usage,
+        oom_score_adj=oom_score_adj,
+    )

@@ -1,0 +1,104 @@
+"""What the last tick came to, for metrics, status, explain and the pages' history."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from enforcer.controller.actor import Actor
+from enforcer.controller.decide import Decision
+from enforcer.history import History, samples
+from enforcer.model import (
+    Config,
+    Desired,
+    Lease,
+    Observed,
+    Published,
+    ReportDrift,
+    Sample,
+    TickStats,
+)
+from enforcer.names import UnitName
+
+
+class Publisher:
+    """Keeps the last picture, and the samples of every lease."""
+
+    def __init__(self, config: Config) -> None:
+        daemon = config.daemon
+        self._kept_seconds = daemon.history_seconds
+        self._history = History(round(daemon.history_seconds / daemon.tick_seconds) + 1)
+        self._ended: deque[tuple[float, str]] = deque()
+        self._live: frozenset[str] = frozenset()
+        self._rates: Mapping[UnitName, Sample] = {}
+        self._picture: Published | None = None
+        self._stats = TickStats()
+
+    @property
+    def picture(self) -> Published | None:
+        """The last tick's; None before the first."""
+        return self._picture
+
+    def history(self, lease_id: str) -> Sequence[Sample]:
+        """Return the last samples of a lease, the oldest first; for a while after its end too."""
+        return self._history.get(lease_id)
+
+    def failed(self) -> None:
+        """Count a tick that was not finished."""
+        self._stats = replace(self._stats, failed=self._stats.failed + 1)
+        if self._picture is not None:
+            self._picture = replace(self._picture, tick=self._stats)
+
+    def publish(
+        self,
+        config: Config,
+        observed: Observed,
+        decision: Decision,
+        leases: tuple[Lease, ...],
+        actor: Actor,
+        *,
+        seconds: tuple[float, float, float],
+    ) -> None:
+        """Publish a tick; seconds: spent on observing, deciding, acting."""
+        if decision.rated:
+            self._rates = samples(decision.base, observed)
+            self._history.add(
+                {lease.id: self._rates[lease.unit] for lease in leases if lease.unit in self._rates}
+            )
+            self._forget_ended(leases, observed.at)
+        self._stats = TickStats(
+            ticks=self._stats.ticks + 1,
+            failed=self._stats.failed,
+            observe_seconds=seconds[0],
+            decide_seconds=seconds[1],
+            act_seconds=seconds[2],
+        )
+        self._picture = Published(
+            config=config,
+            observed=observed,
+            previous=decision.base,
+            desired=decision.desired,
+            leases=leases,
+            rates=self._rates,
+            caps=decision.caps,
+            repairs=tuple(actor.repairs),
+            open_drift=_reports(decision.desired),
+            deferred=decision.deferred,
+            counters=dict(actor.counters),
+            tick=self._stats,
+            systemd_ok=actor.systemd_ok,
+            docker_ok=observed.containers is not None,
+        )
+
+    def _forget_ended(self, leases: Sequence[Lease], now: float) -> None:
+        live = frozenset(lease.id for lease in leases)
+        self._ended.extend((now, gone) for gone in self._live - live)
+        self._live = live
+        while self._ended and now - self._ended[0][0] > self._kept_seconds:
+            self._ended.popleft()
+        self._history.keep_only({*live, *(lease_id for _, lease_id in self._ended)})
+
+
+def _reports(wanted: Desired) -> tuple[ReportDrift, ...]:
+    return wanted.reports

@@ -1,0 +1,101 @@
+"""Rates out of counters, and the last minutes of every lease in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+
+from enforcer.model import Observed, Sample, Usage
+from enforcer.names import UnitName
+from enforcer.quantities import Cpus
+
+_PSI_MOST = 1.0
+
+
+def sample(unit: UnitName, previous: Observed, now: Observed) -> Sample | None:
+    """What a slice used between two snapshots; None if it is not in both, or was made anew.
+
+    throttled: the largest share of the time that its own quota or one above it was exhausted.
+    """
+    before, after = previous.cgroups.get(unit), now.cgroups.get(unit)
+    seconds = now.taken_at - previous.taken_at
+    if before is None or after is None or seconds <= 0:
+        return None
+    then, current = before.usage, after.usage
+    if current.cpu_usec < then.cpu_usec:  # removed and made again between the two
+        return None
+    return Sample(
+        at=now.at,
+        cpu=Cpus(round((current.cpu_usec - then.cpu_usec) / seconds)),
+        memory=current.working_set,
+        throttled=throttled_share(then, current),
+        cpu_pressure=_share(current.cpu_pressure_usec - then.cpu_pressure_usec, seconds),
+        memory_pressure=_share(current.memory_pressure_usec - then.memory_pressure_usec, seconds),
+        io_pressure=_share(current.io_pressure_usec - then.io_pressure_usec, seconds),
+        oom_kills=max(0, current.oom_kills - then.oom_kills),
+    )
+
+
+def samples(previous: Observed | None, now: Observed) -> dict[UnitName, Sample]:
+    """Return the sample of every slice that is in both snapshots; none at first."""
+    if previous is None:
+        return {}
+    before = previous.cgroups
+    seconds = now.taken_at - previous.taken_at
+    found: dict[UnitName, Sample] = {}
+    for unit, cgroup in now.cgroups.items():
+        # most leases are idle most of the time, and then they are the very same value again
+        still = cgroup is before.get(unit) and seconds > 0
+        one = _idle(cgroup.usage, now.at) if still else sample(unit, previous, now)
+        if one is not None:
+            found[unit] = one
+    return found
+
+
+def _idle(usage: Usage, at: float) -> Sample:
+    """Return the sample of a slice that did nothing."""
+    return Sample(
+        at=at,
+        cpu=Cpus(0),
+        memory=usage.working_set,
+        throttled=0.0,
+        cpu_pressure=0.0,
+        memory_pressure=0.0,
+        io_pressure=0.0,
+        oom_kills=0,
+    )
+
+
+def throttled_share(then: Usage, now: Usage) -> float:
+    """Share of the enforcement periods, 0 to 1, in which this level's own quota ran out."""
+    periods = now.periods - then.periods
+    if periods <= 0:
+        return 0.0
+    return min(1.0, max(0, now.periods_throttled - then.periods_throttled) / periods)
+
+
+def _share(usec: int, seconds: float) -> float:
+    return min(_PSI_MOST, max(0.0, usec / 1e6 / seconds))
+
+
+class History:
+    """The last samples of each lease, bounded in number; `forget` what is no longer wanted."""
+
+    def __init__(self, length: int) -> None:
+        self._length = max(1, length)
+        self._samples: dict[str, deque[Sample]] = {}
+
+    def add(self, of_lease: Mapping[str, Sample]) -> None:
+        """Add one sample to each of these leases."""
+        for lease_id, one in of_lease.items():
+            kept = self._samples.setdefault(lease_id, deque(maxlen=self._length))
+            kept.append(one)
+
+    def get(self, lease_id: str) -> Sequence[Sample]:
+        """Return a lease's samples, the oldest first; none for one that is not known."""
+        return tuple(self._samples.get(lease_id, ()))
+
+    def keep_only(self, lease_ids: Collection[str]) -> None:
+        """Forget every other lease."""
+        for gone in self._samples.keys() - set(lease_ids):
+            del self._samples[gone]
