@@ -1,0 +1,51 @@
+"""The command line: words in, tables or JSON out, an exit code.
+
+0: done; 1: it failed; 2: the words were wrong; 3: `plan` found somebody at risk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Final
+
+Command = Callable[[Sequence[str]], int]
+
+_PLACES: Final[Mapping[str, tuple[str, str]]] = {
+    "run": ("run", "main"),
+    "check": ("check", "main"),
+    "plan": ("ask", "plan"),
+    "status": ("status", "main"),
+    "explain": ("ask", "explain"),
+    "reload": ("ask", "reload"),
+    "demo": ("demo", "main"),
+}
+"""Command → module and function here; `install` and `uninstall` are in enforcer.install."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command of `enforcer.__main__`'s list; its exit code.
+
+    Raises:
+        EnforcerError: it failed; the caller says so.
+    """
+    command, *rest = argv
+    # Only what the command needs is imported: `status` has no use for the whole daemon.
+    module, function = _PLACES[command]
+    run: Command = getattr(import_module(f"enforcer.cli.{module}"), function)
+    try:
+        return run(rest)
+    except SystemExit as stop:  # argparse's: 0 after --help, 2 for wrong words
+        return stop.code if isinstance(stop.code, int) else 2
+    except BrokenPipeError:
+        return _hung_up()
+
+
+def _hung_up() -> int:
+    """`enforcer status | head`: nobody reads on, which is no failure worth a message."""
+    import os  # noqa: PLC0415 - the rare path
+    import sys  # noqa: PLC0415 - the rare path
+
+    # Or the interpreter would complain when it flushes at the end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
