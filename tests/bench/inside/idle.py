@@ -1,0 +1,132 @@
+"""A hundred idle leases: one sampling pass, the daemon's CPU and its memory.
+
+Each lease has one sleeping process in its leaf, put there by hand: a hundred containers would take
+long to start and show the daemon no more slices.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from enforcer.adapters.cgroupfiles import COUNTERS
+from enforcer.adapters.cgroupfs import CgroupFs
+from enforcer.names import UnitName, cgroup_path
+from tests.bench.inside.common import (
+    CGROUPS,
+    Row,
+    Socket,
+    cpu_of,
+    fill,
+    report,
+    resident,
+    service_pids,
+    ticks,
+)
+
+_LEASES = 100
+_PASSES = 60
+_SETTLE_SECONDS = 20.0
+_WATCHED_SECONDS = 120.0
+
+
+def main() -> None:
+    """Fill, settle, watch the daemon, then measure the passes in this process."""
+    api = Socket()
+    sleepers = [_sleep_in(lease["unit"]) for lease in fill(api, _LEASES)]
+    time.sleep(_SETTLE_SECONDS)
+    try:
+        watched = _watch(api)
+        report([*_passes(watched[0]), *watched[1]])
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+
+
+def _sleep_in(unit: str) -> subprocess.Popen[bytes]:
+    sleeper = subprocess.Popen(["/bin/sleep", "1000000"])
+    (CGROUPS / cgroup_path(UnitName(unit)) / "cgroup.procs").write_text(str(sleeper.pid))
+    return sleeper
+
+
+def _watch(api: Socket) -> tuple[float, list[Row]]:
+    """Return the CPU seconds of a tick, and the rows of memory."""
+    pids = service_pids("enforcer.service")
+    made, used = ticks(api), cpu_of(pids)
+    time.sleep(_WATCHED_SECONDS)
+    seconds, made = cpu_of(pids) - used, ticks(api) - made
+    memory = sum(resident(pid) for pid in pids)
+    share = 100 * seconds / _WATCHED_SECONDS
+    return seconds / made, [
+        Row(what="daemon and actuator, 100 idle leases", value=memory, unit="MB", bound=110.0),
+        Row(
+            what="CPU of daemon and actuator, 100 idle leases",
+            value=share,
+            unit="% of a core",
+            note=f"{made:.0f} ticks in {_WATCHED_SECONDS:.0f} s",
+        ),
+    ]
+
+
+def _passes(tick_seconds: float) -> list[Row]:
+    kernel = CgroupFs()
+    units = len(kernel.slices())
+    descriptors = _descriptors(kernel)
+
+    def bare() -> None:
+        for fd in descriptors:
+            os.pread(fd, 512, 0)
+
+    base = _cost(bare)
+    sampling = _cost(kernel.slices)
+    whole = _cost(lambda: (kernel.slices(), kernel.host(), kernel.scopes()))
+    note = f"{units} slices, {len(descriptors)} files"
+    return [
+        Row(
+            what="sampling pass of 100 leaves and what is above them",
+            value=sampling * 1e3,
+            base=base * 1e3,
+            unit="ms CPU",
+            most=3.0,
+            note=note,
+        ),
+        Row(
+            what="the same with the host's counters",
+            value=whole * 1e3,
+            base=base * 1e3,
+            unit="ms CPU",
+            most=3.0,
+        ),
+        Row(
+            what="one tick, everything the daemon does counted in",
+            value=tick_seconds * 1e3,
+            base=base * 1e3,
+            unit="ms CPU",
+            most=3.0,
+        ),
+    ]
+
+
+def _descriptors(kernel: CgroupFs) -> list[int]:
+    found = []
+    for unit in kernel.slices():
+        for name in COUNTERS:
+            path = Path(CGROUPS, cgroup_path(unit), name)
+            if path.exists():
+                found.append(os.open(path, os.O_RDONLY))
+    return found
+
+
+def _cost(once: Callable[[], object]) -> float:
+    """Return the CPU seconds of one call. Sixty of them: every slice is verified twice in those."""
+    begin = time.process_time()
+    for _ in range(_PASSES):
+        once()
+    return (time.process_time() - begin) / _PASSES
+
+
+if __name__ == "__main__":
+    main()

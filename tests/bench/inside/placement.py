@@ -1,0 +1,132 @@
+"""A placement, from request to reply, against the bare D-Bus call that makes the same slice.
+
+The bare calls are made while the daemon is stopped, before and after: it would watch their slices.
+Warm: the profile's and the user's slices are there, as for everybody's second server and for every
+restart. Cold: the user's slice has to be made too.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from pystemd.dbuslib import DBus, apply_signature
+from pystemd.systemd1.unit_signatures import KNOWN_UNIT_SIGNATURES, signature_array
+
+from enforcer.adapters.cgroupreader import read_limits
+from enforcer.adapters.properties import ACCOUNTING, FIELDS, disagreeing, properties
+from enforcer.model import Limits
+from enforcer.names import UnitName, cgroup_path, lease_slice, profile_slice, user_slice
+from enforcer.quantities import MIB, Bytes, Cpus
+from tests.bench.inside.common import CGROUPS, Row, Socket, fill, promised, report, run, small
+
+_ROUNDS = 7
+_CALM_SECONDS = 2.5
+_SIGNATURES = {b"CPUWeight": b"t", b"MemoryMin": b"t", b"IOWeight": b"t", b"AllowedCPUs": b"ay"}
+_LIMITS = Limits(
+    cpu_quota=Cpus(50_000),
+    cpu_weight=12,
+    memory_min=Bytes(MIB),
+    memory_max=Bytes(8 * MIB),
+    swap_max=Bytes(0),
+)
+_FIELDS = tuple(field for field in FIELDS if field != "cpus")
+
+
+class Bare:
+    """PID 1 on a kept connection, with nothing around it."""
+
+    def __init__(self) -> None:
+        KNOWN_UNIT_SIGNATURES.update(_SIGNATURES)
+        self._bus = DBus()
+        self._bus.open()
+
+    def make(self, unit: UnitName) -> float:
+        """Make a slice; the seconds until the kernel has its limits."""
+        begin = time.perf_counter()
+        wanted = {"Description": "bench", **ACCOUNTING, **properties(_LIMITS, _FIELDS)}
+        arguments = apply_signature(b"ss", [unit.encode(), b"fail"]) + signature_array(wanted)
+        self._call(b"StartTransientUnit", [*arguments, (ord("a"), b"(sa(sv))"), (-1, None)])
+        path = CGROUPS / cgroup_path(unit)
+        while not _in_force(path):
+            time.sleep(0.001)
+        return time.perf_counter() - begin
+
+    def stop(self, unit: UnitName) -> None:
+        """Stop a slice, and wait until it is gone."""
+        self._call(b"StopUnit", apply_signature(b"ss", [unit.encode(), b"replace"]))
+        while (CGROUPS / cgroup_path(unit)).is_dir():
+            time.sleep(0.01)
+
+    def _call(self, method: bytes, arguments: list[Any]) -> None:
+        systemd = b"org.freedesktop.systemd1"
+        path = b"/org/freedesktop/systemd1"
+        self._bus.call_method(systemd, path, systemd + b".Manager", method, arguments)
+
+
+def _in_force(path: Path) -> bool:
+    return path.is_dir() and not disagreeing(_LIMITS, _FIELDS, read_limits(str(path)))
+
+
+def main() -> None:
+    """Measure with one lease and with a hundred, bare calls before and after."""
+    bare = _bare()
+    api = Socket()
+    rows: list[tuple[str, list[float], float | None]] = []
+    for count in (1, 100):
+        fill(api, count)
+        time.sleep(2 * _CALM_SECONDS)
+        there = f"{count} lease{'s' if count > 1 else ''} there"
+        warm = [_place(api, small("warm", f"s{n}")) for n in range(_ROUNDS)]
+        rows.append((f"placement, {there}", warm, 4.0))
+        sure = [_place(api, promised("warm", f"g{n}")) for n in range(_ROUNDS)]
+        rows.append((f"placement with a guarantee, {there}", sure, 4.0))
+        cold = [_place(api, small(f"new{count}x{n}")) for n in range(_ROUNDS)]
+        rows.append((f"placement of a new user, {there}", cold, None))
+    burst = [_place(api, small("warm", f"b{n}"), calm=0.0) for n in range(_ROUNDS)]
+    rows.append(("placement, back to back, 100 leases there", burst, None))
+    bare += _bare()
+    base = statistics.median(bare) * 1e3
+    found = [
+        Row(what=what, value=statistics.median(times) * 1e3, unit="ms", base=base, most=most)
+        for what, times, most in rows
+    ]
+    flat = Row(
+        what="placement with 100 leases against with 1",
+        value=found[3].value,
+        base=found[0].value,
+        unit="ms",
+        note="flat: about 1",
+    )
+    report([*found, flat])
+
+
+def _place(api: Socket, claim: dict[str, object], calm: float = _CALM_SECONDS) -> float:
+    """Time one placement, and end its lease, so that the number of leases stays."""
+    seconds, lease = api.timed("POST", "/v1/leases", claim)
+    api.ask("DELETE", f"/v1/leases/{lease['id']}")
+    time.sleep(calm)
+    return seconds
+
+
+def _bare() -> list[float]:
+    run("systemctl", "stop", "enforcer.socket", "enforcer.service")
+    bus = Bare()
+    above = (profile_slice("bench"), user_slice("bench", "one"))
+    for unit in above:
+        bus.make(unit)
+    found = []
+    for number in range(2 * _ROUNDS):
+        leaf = lease_slice("bench", "one", f"s{number}")
+        found.append(bus.make(leaf))
+        bus.stop(leaf)
+    for unit in reversed(above):
+        bus.stop(unit)
+    run("systemctl", "start", "enforcer.socket", "enforcer.service")
+    return found
+
+
+if __name__ == "__main__":
+    main()

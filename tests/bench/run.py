@@ -1,0 +1,144 @@
+"""Runs the measurements in clean machines, and prints what they found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console as Terminal
+from rich.table import Table
+
+from enforcer import machine
+from enforcer.bootstrap import Console
+from tests.bench.inside.common import Row
+from tests.machine.lab import SOURCE
+
+MEASUREMENTS: Final = {
+    "placement": "a placement against the bare D-Bus call",
+    "docker": "docker run with a placement, and docker stats",
+    "idle": "a hundred idle leases",
+}
+_INSIDE: Final = Path(__file__).parent / "inside"
+_TARGET: Final = "/opt/bench"
+_CONFIG: Final = "/etc/enforcer/enforcer.toml"
+_SECONDS: Final = 1200.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to measure, on which Debian, and whether a program reads the answer."""
+
+    names: tuple[str, ...]
+    suite: str
+    as_json: bool
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Read the command line; --help and its exit are argparse's."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.bench", description="What the enforcer costs, as ratios of one run."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--suite", default=machine.DEFAULT_SUITE, choices=list(machine.SUITES))
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    words = parser.parse_args(argv)
+    unknown = set(words.names) - MEASUREMENTS.keys()
+    if unknown:
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
+    names = tuple(words.names) or tuple(MEASUREMENTS)
+    return Request(names=names, suite=words.suite, as_json=words.json)
+
+
+def run(request: Request) -> int:
+    """Measure everything that was asked for, each in a clean machine."""
+    progress = Console(sys.stderr).step
+    layer = machine.prepare(request.suite, source=SOURCE, progress=progress)
+    rows: list[Row] = []
+    for name in request.names:
+        with progress(f"measuring {MEASUREMENTS[name]}") as waiting:
+            rows += _measure(layer, name)
+            waiting()
+    if request.as_json:
+        print(json.dumps([_as_json(row) for row in rows], indent=2))
+    else:
+        Terminal().print(_table(rows))
+    return 0
+
+
+def _measure(layer: machine.Layer, name: str) -> list[Row]:
+    with machine.start(layer) as guest:
+        guest.write(_CONFIG, _configuration(guest.read(_CONFIG)))
+        guest.run("systemctl restart enforcer.service", timeout_seconds=120)
+        guest.run(f"mkdir -p {_TARGET}/tests/bench && touch {_TARGET}/tests/{{,bench/}}__init__.py")
+        guest.copy_in(_INSIDE, f"{_TARGET}/tests/bench/inside")
+        program = f"/opt/enforcer/venv/bin/python -m tests.bench.inside.{name}"
+        done = guest.run(f"cd {_TARGET} && {program}", timeout_seconds=_SECONDS)
+        return [Row(**row) for row in json.loads(done.stdout)]
+
+
+def _configuration(text: str) -> str:
+    """Let one user have many servers, and tick as by default."""
+    text = text.replace("tick_seconds = 1\n", "")
+    rights = "[user_profiles.default]\n"
+    return text.replace(rights, f'{rights}cpu_total = 10\nmem_total = "2 GiB"\n')
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    return {
+        "what": row.what,
+        "value": row.value,
+        "unit": row.unit,
+        "against": row.base,
+        "ratio": None if row.base is None else row.value / row.base,
+        "promise": _promise(row),
+        "kept": _kept(row),
+        "note": row.note,
+    }
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(title="What the enforcer costs")
+    for heading in ("what", "measured", "against", "ratio", "promise", "kept", "note"):
+        right = heading in {"measured", "against", "ratio"}
+        table.add_column(heading, justify="right" if right else "left")
+    for row in rows:
+        kept = _kept(row)
+        table.add_row(
+            row.what,
+            f"{row.value:.3g} {row.unit}",
+            "" if row.base is None else f"{row.base:.3g} {row.unit}",
+            _ratio(row),
+            _promise(row),
+            {None: "", True: "[green]yes", False: "[red]no"}[kept],
+            row.note,
+        )
+    return table
+
+
+def _ratio(row: Row) -> str:
+    if row.base is None:
+        return ""
+    if row.least is not None:
+        return f"1 / {row.base / row.value:.1f}"
+    return f"{row.value / row.base:.2f}"
+
+
+def _promise(row: Row) -> str:
+    if row.most is not None:
+        return f"≤ {row.most:g}"
+    if row.least is not None:
+        return f"≤ 1 / {row.least:g}"
+    return "" if row.bound is None else f"< {row.bound:g} {row.unit}"
+
+
+def _kept(row: Row) -> bool | None:
+    if row.base is not None and row.most is not None:
+        return row.value <= row.most * row.base
+    if row.base is not None and row.least is not None:
+        return row.value * row.least <= row.base
+    return None if row.bound is None else row.value < row.bound

@@ -1,0 +1,73 @@
+"""What holds for every test: nothing is left open, and no machine starts after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import pytest_asyncio
+
+# A slow machine is no failure, and a run that failed must fail again.
+hypothesis.settings.register_profile(
+    "enforcer", deadline=None, derandomize=True, print_blob=True, database=None
+)
+hypothesis.settings.load_profile("enforcer")
+
+_MACHINE_FOLDER = Path(__file__).parent / "machine"
+_LEAK_CHECK = "no_leaked_tasks"
+_failed_on_the_host = pytest.StashKey[bool]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(_MACHINE_FOLDER):
+            item.add_marker("machine")
+        if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
+            # First in, last out: what the test's own fixtures put away is no leak.
+            item.fixturenames.insert(0, _LEAK_CHECK)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and item.get_closest_marker("machine") is None:
+        item.session.stash[_failed_on_the_host] = True
+    return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Minutes of machine tests tell little about code that fails in seconds."""
+    if item.get_closest_marker("machine") and item.session.stash.get(_failed_on_the_host, False):
+        pytest.skip("a test that needs no machine failed")
+
+
+@pytest.fixture(autouse=True)
+def _no_leaked_descriptors() -> Iterator[None]:
+    before = _descriptors()
+    yield
+    leaked = {number: to for number, to in _descriptors().items() if before.get(number) != to}
+    assert not leaked, f"left open: {leaked}"
+
+
+@pytest_asyncio.fixture
+async def no_leaked_tasks() -> AsyncIterator[None]:
+    yield
+    current = asyncio.current_task()
+    leaked = [task.get_name() for task in asyncio.all_tasks() if task is not current]
+    assert not leaked, f"left running: {leaked}"
+
+
+def _descriptors() -> dict[str, str]:
+    """Number of each open descriptor, and what it is open to."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found[entry.name] = str(entry.readlink())
+        except FileNotFoundError:
+            continue  # the one that lists them
+    return found

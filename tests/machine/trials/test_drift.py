@@ -1,0 +1,256 @@
+"""Whatever changes a limit behind the daemon's back is seen by event and undone within a second."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from enforcer.api.types import DriftReply, LeaseReply
+from enforcer.model import Claim, LeaseState
+from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, cgroup_path, parent
+from enforcer.quantities import CORE, MIB, Bytes, Cpus
+from tests.machine.lab import CGROUPS, CHECKOUT, Lab, until
+from tests.machine.test_machine import on_each_suite
+
+INSIDE: Final = Path(__file__).parent / "inside"
+SECOND: Final = 1.0
+_log = logging.getLogger(__name__)
+
+_CLAIM: Final = Claim(
+    user="ann",
+    profile="Shared",
+    cpu_guarantee=Cpus(CORE // 10),
+    mem_guarantee=Bytes(32 * MIB),
+)
+
+
+@on_each_suite
+def test_every_changed_limit_is_as_it_was_within_a_second(suite: str, lab: Lab) -> None:
+    del suite
+    lease = lab.place(_CLAIM)
+    wait_for_events_alone(lab)
+    changes = [*raw_writes(lab, lease), *commands(lab, lease)]
+    check_undone(lab, changes)
+
+
+def test_the_list_of_whole_cores_is_kept(lab: Lab) -> None:
+    text = (CHECKOUT / "tests/machine/enforcer.toml").read_text()
+    text = text.replace("reserved = { cpu = 0.5,", "whole_cores = true\nreserved = { cpu = 1,")
+    text = text.replace("cpu_limit = 1.25", "cpu_limit = 0.8")
+    text = text.replace("cpu_guarantee = 1,", "cpu_guarantee = 0.8,")
+    lab.configure(calm(text))
+    assert lab.read(ROOT, "cpuset.cpus") == "1"
+    check_undone(lab, [{"watch": file_of(ROOT, "cpuset.cpus"), "write": "0-1"}])
+
+
+def test_what_is_set_for_good_is_undone_for_good(lab: Lab) -> None:
+    """After `systemctl revert` the numbers are on disk again, not in the kernel alone."""
+    before = lab.number(ROOT, "memory.max")
+    lab.guest.run("systemctl revert jupyter.slice jupyter-workload.slice")
+    until(lambda: "MemoryMax" in on_disk(lab, ROOT) and "MemoryMax" in on_disk(lab, WORKLOAD))
+    lab.guest.run("systemctl set-property jupyter.slice MemoryMax=1G")
+    until(lambda: lab.number(ROOT, "memory.max") == before, 5)
+    lab.guest.run("systemctl daemon-reload")
+    until(lambda: lab.number(ROOT, "memory.max") == before, 5)
+    assert f"MemoryMax={before}" in on_disk(lab, ROOT)
+
+
+def test_containers_nobody_asked_us_about_do_not_run_unlimited(lab: Lab) -> None:
+    parents = {
+        "plain": "",
+        "outside": "--cgroup-parent=other.slice",
+        "unknown": "--cgroup-parent=jupyter-workload-mine.slice",
+        "claimed": "--cgroup-parent=jupyter-workload-x-y-z.slice",
+    }
+    run = "docker run --detach --network=none --name {} {} enforcer-demo sleep 100000 &"
+    together = " ".join(run.format(name, parent) for name, parent in parents.items())
+    lab.guest.run(f"{together} wait", timeout_seconds=120)
+    adopted = lab.number(ADOPTED, "memory.max")
+    assert scope_of(lab, "plain").startswith(cgroup_path(ADOPTED))
+    # A slice made by Docker alone has no limits; nobody asked for it, so it gets the adopted ones.
+    for unit in ("jupyter-workload-mine.slice", "jupyter-workload-x-y-z.slice"):
+        until(lambda unit=unit: lab.number(unit, "memory.max") == adopted, 5)  # type: ignore[misc] # mypy#2608
+        assert lab.read(unit, "cpu.max") == lab.read(ADOPTED, "cpu.max")
+        assert lab.read(unit, "pids.max") == lab.read(ADOPTED, "pids.max")
+    # Outside of the tree, Docker is the one to ask.
+    scope = f"{CGROUPS}/{scope_of(lab, 'outside')}"
+    assert scope.startswith(f"{CGROUPS}/other.slice/")
+    until(lambda: lab.guest.read(f"{scope}/memory.max").strip() == str(adopted), 10)
+    assert lab.guest.read(f"{scope}/cpu.max") == "50000 100000\n"
+    told = report(lab, "container-outside")
+    assert told is not None
+    assert "--cgroup-parent=other.slice" in told.message
+    lab.guest.run(told.command)
+    until(lambda: report(lab, "container-outside") is None)
+
+
+def test_a_container_that_comes_back_after_its_leaf_went_has_its_limits(lab: Lab) -> None:
+    lease = lab.place(_CLAIM, options="--name back --stop-timeout=0")
+    leaf, wanted = lease.unit, lab.number(lease.unit, "memory.max")
+    lab.docker("stop back")
+    until(lambda: not lab.client.leases())
+    assert lab.exists(leaf), "a stopped container names it, so it stays"
+    lab.guest.run(["systemctl", "stop", leaf])
+    assert not lab.exists(leaf)
+    lab.docker("start back")
+    until(lambda: lab.number(leaf, "memory.max") == wanted, 5)
+    assert lab.read(leaf, "cpu.max") == "80000 100000"
+    # The guarantee was the lease's, and that is over.
+    assert lab.number(leaf, "memory.min") == 0
+    lab.docker("rm --force back")
+    until(lambda: not lab.exists(leaf))
+
+
+def test_a_dockerd_that_runs_elsewhere_is_reported_with_what_mends_it(lab: Lab) -> None:
+    lease = lab.place(_CLAIM)
+    folder = "/usr/local/lib/systemd/system/docker.service.d"
+    restart = "systemctl daemon-reload && systemctl restart docker"
+    lab.guest.run(f"mv {folder} /root/away && {restart}", timeout_seconds=120)
+    until(lambda: report(lab, "engine-outside") is not None, 60)
+    told = report(lab, "engine-outside")
+    assert told is not None
+    assert told.subject == "docker.service"
+    assert "system.slice/docker.service" in told.message
+    lab.guest.run(f"mv /root/away {folder} && systemctl daemon-reload && {told.command}")
+    until(lambda: report(lab, "engine-outside") is None, 60)
+    # dockerd was restarted twice, and nobody lost anything by it.
+    assert lab.client.lease(lease.id).state is LeaseState.BOUND
+    assert lab.read(lease.unit, "cgroup.events").startswith("populated 1")
+
+
+# --- what is changed, and how ---
+
+Change = Mapping[str, str]
+
+
+def raw_writes(lab: Lab, lease: LeaseReply) -> list[Change]:
+    """Return a write to every control file that the daemon answers for, at every level."""
+    leaf = UnitName(lease.unit)
+    user = parent(leaf)
+    assert user is not None
+    profile = parent(user)
+    assert profile is not None
+    scope = f"{CGROUPS}/{scope_of(lab, lease.container_id or '')}"
+    wanted: list[tuple[str, str]] = [
+        (file_of(leaf, "cpu.max"), "max 100000"),
+        (file_of(leaf, "cpu.max"), "30000 50000"),
+        (file_of(leaf, "cpu.weight"), "1"),
+        (file_of(leaf, "memory.max"), "max"),
+        (file_of(leaf, "memory.high"), str(200 * MIB)),
+        (file_of(leaf, "memory.min"), "0"),
+        (file_of(leaf, "memory.swap.max"), "max"),
+        (file_of(leaf, "pids.max"), "7"),
+        (file_of(user, "memory.max"), "max"),
+        (file_of(user, "cpu.max"), "max 100000"),
+        (file_of(profile, "memory.max"), "max"),
+        (file_of(profile, "memory.min"), "0"),
+        (file_of(profile, "cpu.max"), "max 100000"),
+        (file_of(WORKLOAD, "memory.max"), "max"),
+        (file_of(WORKLOAD, "cpu.max"), "max 100000"),
+        (file_of(ADOPTED, "memory.max"), "max"),
+        (file_of(ENGINE, "memory.min"), "0"),
+        (file_of(ENGINE, "cpu.weight"), "1"),
+        (file_of(ROOT, "cpu.max"), "max 100000"),
+        (file_of(ROOT, "memory.max"), "max"),
+        (file_of(ROOT, "memory.min"), "0"),
+        (f"{scope}/memory.max", "max"),
+        (f"{scope}/cpu.max", "max 100000"),
+        (f"{scope}/pids.max", "7"),
+    ]
+    return [{"watch": path, "write": text} for path, text in wanted]
+
+
+def commands(lab: Lab, lease: LeaseReply) -> list[Change]:
+    """Return what an admin, or a member of the docker group, might type."""
+    leaf = shlex.quote(lease.unit)
+    container = lease.container_id or ""
+    scope = f"{CGROUPS}/{scope_of(lab, container)}"
+    update = f"docker update {container[:12]}"
+    memory = file_of(UnitName(lease.unit), "memory.max")
+    raw = f"echo max > {shlex.quote(memory)}; systemctl daemon-reload"
+    wanted: list[tuple[str, str]] = [
+        (f"{scope}/memory.max", f"{update} --memory=300m --memory-swap=300m"),
+        (f"{scope}/cpu.max", f"{update} --cpus=1.7"),
+        (f"{scope}/pids.max", f"{update} --pids-limit=9"),
+        (memory, f"systemctl set-property --runtime {leaf} MemoryMax=1G"),
+        (memory, f"systemctl set-property {leaf} MemoryMax=900M"),
+        (file_of(UnitName(lease.unit), "cpu.max"), f"systemctl set-property {leaf} CPUQuota=170%"),
+        (file_of(ROOT, "memory.max"), "systemctl set-property jupyter.slice MemoryMax=1G"),
+        (file_of(ROOT, "cpu.max"), "systemctl set-property --runtime jupyter.slice CPUQuota=9%"),
+        (memory, raw),
+    ]
+    return [{"watch": path, "run": line} for path, line in wanted]
+
+
+def check_undone(lab: Lab, changes: Sequence[Change]) -> None:
+    """Make them one after the other; each has to be seen, undone and reported within a second."""
+    before = len(repairs(lab))
+    lab.guest.write("/root/drift.py", (INSIDE / "drift.py").read_text())
+    done = lab.guest.run(
+        ["python3", "/root/drift.py", json.dumps(list(changes))], timeout_seconds=200
+    )
+    lasted = dict(zip(map(_told, changes), json.loads(done.stdout), strict=True))
+    for what, seconds in lasted.items():
+        _log.info("%s s: %s", seconds, what)
+    unseen = [what for what, seconds in lasted.items() if seconds is None]
+    assert not unseen, "these changed nothing"
+    slow = {what: seconds for what, seconds in lasted.items() if seconds > SECOND}
+    assert not slow, lab.journal()
+    found = repairs(lab)[before:]
+    _log.info("told: %s", found)
+    assert len(found) >= len(changes)
+    assert all(seconds is not None and seconds <= SECOND for *_, seconds in found), found
+
+
+def repairs(lab: Lab) -> list[tuple[str, str, float | None]]:
+    """Return what the daemon says it undid, the oldest first."""
+    told = lab.client.status().repairs or []
+    ordered = sorted(told, key=lambda one: one.at)
+    return [(one.subject, one.what, one.seconds) for one in ordered]
+
+
+def report(lab: Lab, what: str) -> DriftReply | None:
+    """Return what the daemon leaves to an operator, of one kind."""
+    return next((one for one in lab.client.status().drift or [] if one.what == what), None)
+
+
+def wait_for_events_alone(lab: Lab) -> None:
+    """Have the daemon tick once a minute, and see nothing left to be done."""
+    lab.configure(calm((CHECKOUT / "tests/machine/enforcer.toml").read_text()))
+    ticks: Callable[[], int] = lambda: lab.client.status().ticks  # noqa: E731 # it is read twice
+    lab.guest.run("sleep 2")
+    before = ticks()
+    lab.guest.run("sleep 2")
+    assert ticks() - before <= 1, "it still ticks by itself"
+
+
+def calm(text: str) -> str:
+    """Return the configuration with a tick a minute."""
+    return text.replace("tick_seconds = 1", "tick_seconds = 60")
+
+
+def on_disk(lab: Lab, unit: str) -> str:
+    """Return what is set for good."""
+    done = lab.guest.run(f"cat /etc/systemd/system.control/{unit}.d/*.conf", check=False)
+    return done.stdout
+
+
+def scope_of(lab: Lab, container: str) -> str:
+    """Return a running container's cgroup, below the mount."""
+    pid = lab.docker(f"inspect --format '{{{{.State.Pid}}}}' {container}")
+    return lab.guest.read(f"/proc/{pid}/cgroup").strip().removeprefix("0::/")
+
+
+def file_of(unit: str, file: str) -> str:
+    """Return where a slice's control file is."""
+    return f"{CGROUPS}/{cgroup_path(UnitName(unit))}/{file}"
+
+
+def _told(change: Change) -> str:
+    watched = change["watch"].rpartition("/")[0].rpartition("/")[2]
+    file = change["watch"].rpartition("/")[2]
+    return f"{watched} {file}: {change.get('run') or change['write']}"

@@ -1,0 +1,126 @@
+"""Peers that mean ill or know no better: a crowd, the slow, the garbled, those without a right."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from enforcer.model import Claim, LeaseState
+from enforcer.quantities import MIB, Bytes, Cpus
+from tests.machine.lab import SOCKET, Lab
+
+INSIDE: Final = Path(__file__).parent / "inside"
+_log = logging.getLogger(__name__)
+
+NOT_HTTP: Final = {
+    "nothing": "",
+    "garbage": "\x00\xff\xfe\x01\n\n\n",
+    "TLS": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "a shell": "ls -la\r\n\r\n",
+    "no version": "GET /v1/status\r\n\r\n",
+    "another version": "GET /v1/status HTTP/9.9\r\n\r\n",
+    "truncated header": "GET /v1/status HTTP/1.1\r\nHost: e",
+    "truncated body": "POST /v1/leases HTTP/1.1\r\nHost: e\r\nContent-Length: 500\r\n\r\n{",
+    "a lying length": "POST /v1/leases HTTP/1.1\r\nHost: e\r\nContent-Length: -1\r\n\r\n{}",
+    "two lengths": "POST /v1/leases HTTP/1.1\r\nHost: e\r\nContent-Length: 2\r\n"
+    "Content-Length: 3\r\n\r\n{}",
+    "a header without end": "GET /v1/status HTTP/1.1\r\nX: " + "x" * 100_000,
+    "a body without end": "POST /v1/leases HTTP/1.1\r\nHost: e\r\n"
+    "Content-Type: application/json\r\nContent-Length: 100000000\r\n\r\n" + "x" * 200_000,
+}
+
+
+def test_garbage_gets_an_error_or_silence_and_harms_nobody(lab: Lab) -> None:
+    pid = lab.daemon_pid()
+    lab.guest.write("/root/peers.py", (INSIDE / "peers.py").read_text())
+    lab.guest.write("/root/garbage.json", json.dumps(NOT_HTTP))  # too much for a command line
+    done = lab.guest.run("python3 /root/peers.py garbage /root/garbage.json", timeout_seconds=120)
+    told: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    _log.info("%s", told)
+    for name, answer in told.items():
+        assert answer["ended"], f"{name}: the connection stays open"
+        assert answer["seconds"] < 15, name
+        assert not answer["status"] or 400 <= answer["status"] < 500, (name, answer)
+    assert told["garbage"]["status"] == 400
+    assert told["a header without end"]["status"] in {400, 431}
+    assert told["a body without end"]["status"] == 413
+    # One byte a second gets its header's ten seconds, and no more.
+    assert told["slow"]["seconds"] < 15
+    assert lab.daemon_pid() == pid
+    assert lab.client.status().leases.get(LeaseState.PENDING, 0) == 0
+
+
+def test_a_thousand_connections_of_one_user_do_not_lock_root_out(lab: Lab) -> None:
+    lab.guest.run("useradd --create-home crowd")
+    lab.guest.write("/tmp/peers.py", (INSIDE / "peers.py").read_text())
+    as_user = "setpriv --reuid=crowd --regid=crowd --clear-groups"
+    with lab.guest.start(f"ulimit -n 4096; {as_user} python3 /tmp/peers.py crowd 1000") as crowd:
+        held = next(crowd.lines())
+        _log.info("the crowd holds %s", held)
+        assert json.loads(held)["connected"] == 1000
+        begin = time.monotonic()
+        lab.client.close()  # a new connection, not the one from before
+        lease = lab.client.claim(_claim("ann"))
+        assert lease.state is LeaseState.PENDING
+        _log.info("root's claim beside the crowd: %.2f s", time.monotonic() - begin)
+        assert time.monotonic() - begin < 5
+        # Nor another user.
+        other = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+        asked = f"{other} curl --silent --max-time 5 --unix-socket {SOCKET} http://e/v1/status"
+        assert json.loads(lab.guest.run(asked).stdout)["user"] == "nobody"
+        metrics = "curl --silent --max-time 5 http://127.0.0.1:9753/metrics"
+        assert "enforcer_leases" in lab.guest.run(metrics).stdout
+        crowd.stop()
+
+
+def test_a_peer_without_the_right_changes_and_sees_its_own_alone(lab: Lab) -> None:
+    lease = lab.client.claim(_claim("ann"))
+    lab.guest.run("useradd --create-home bob")
+    mine = json.dumps({"user": "bob", "profile": "Small", "mem_guarantee": "8 MiB"})
+    theirs = json.dumps({"user": "ann", "server": "two"})
+    answers = {
+        "claim for another": ("POST /v1/leases", theirs, 403),
+        "claim for oneself": ("POST /v1/leases", mine, 201),
+        "another's leases": ("GET /v1/leases?user=ann", "", 403),
+        "another's explain": ("GET /v1/explain?user=ann", "", 403),
+        "another's receipts": ("GET /v1/receipts?user=ann", "", 403),
+        "another's lease": (f"GET /v1/leases/{lease.id}", "", 404),
+        "end another's lease": (f"DELETE /v1/leases/{lease.id}", "", None),
+        "resize another's": (f"PATCH /v1/leases/{lease.id}", '{"mem_limit": "9 MiB"}', 404),
+        "reload": ("POST /v1/reload", "", 403),
+        "plan": ("POST /v1/plan", "x = 1", 403),
+    }
+    for what, (request, body, wanted) in answers.items():
+        status, told = _as_bob(lab, request, body)
+        if wanted is not None:
+            assert status == wanted, (what, status, told)
+        if wanted is not None and wanted >= 400:
+            assert told["code"], what
+            assert told["detail"], what
+    _, own = _as_bob(lab, "GET /v1/leases", "")
+    assert [one["user"] for one in own["leases"]] == ["bob"]
+    _, status = _as_bob(lab, "GET /v1/status", "")
+    assert status["drift"] is None
+    assert "ann" not in json.dumps(status)
+    assert lab.client.lease(lease.id).state is LeaseState.PENDING
+    said = lab.guest.run("runuser -u bob -- enforcer reload", check=False)
+    assert said.code == 1
+    assert "root" in said.stderr + said.stdout
+
+
+def _as_bob(lab: Lab, request: str, body: str) -> tuple[int, Any]:
+    method, _, path = request.partition(" ")
+    words = ["setpriv", "--reuid=bob", "--regid=bob", "--clear-groups", "curl", "--silent"]
+    words += ["--max-time", "10", "--unix-socket", SOCKET, "--request", method]
+    words += ["--write-out", "\n%{http_code}", f"http://e{path}"]
+    if body:
+        words += ["--header", "Content-Type: application/json", "--data-binary", body]
+    answer, _, status = lab.guest.run(words).stdout.rpartition("\n")
+    return int(status), json.loads(answer) if answer else None
+
+
+def _claim(user: str) -> Claim:
+    return Claim(user=user, profile="Small", cpu_guarantee=Cpus(0), mem_guarantee=Bytes(8 * MIB))

@@ -1,0 +1,227 @@
+"""The steps of the one test command: what each runs, and the table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+PURE_TIER = "the pure tier"
+LINT_SECONDS = 300.0
+
+# It has a script but cannot be run with -m, and the script's place is nobody's business.
+_IMPORT_LINTER = "import sys; from importlinter.cli import lint_imports as run; sys.exit(run())"
+
+# Flags of pytest that leave the choice of tests alone, so that coverage can still be judged.
+_HARMLESS = frozenset({"-x", "-v", "-vv", "-q", "-s", "-l"})
+
+_MACHINE_FOLDER = "tests/machine"
+_HOST_FOLDERS = ("tests/unit", "tests/contract")
+
+_EPILOG = """\
+The steps: ruff (lint and format), mypy, import-linter; then pytest with the unit and contract tests
+and, without --fast, the machine tests, which boot a virtual machine and install with apt what that
+needs. Machine tests are skipped when another test failed before them.
+
+Every other word goes to pytest: -k, -x, --lf, paths, tests/unit/test_x.py::test_y. The linters run
+all the same: they keep caches and take few seconds. Only when pytest runs all of the unit tests
+must these cover every branch of the pure tier.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was asked for: pytest's own words, the paths among them, and whether to be fast."""
+
+    fast: bool
+    words: tuple[str, ...]
+    paths: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was left out of the unit tests."""
+        return set(self.words) <= _HARMLESS
+
+    @property
+    def machine(self) -> bool:
+        """Whether machine tests may run."""
+        chosen = [Path(path.partition("::")[0]).resolve() for path in self.paths]
+        folder = Path(_MACHINE_FOLDER).resolve()
+        return not self.fast and (
+            not chosen
+            or any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in chosen)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one step ended; output is for those that print nothing by themselves."""
+
+    step: str
+    verdict: str
+    seconds: float
+    output: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it makes the whole fail."""
+        return self.verdict == "FAILED"
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Read the command line; --help and its exit are argparse's."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests",
+        usage="python3 -m tests [--fast] [pytest's options and paths]",
+        description="Runs every check there is and prints one summary.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--fast", action="store_true", help="no virtual machine")
+    known, words = parser.parse_known_args(argv)
+    paths = [
+        word
+        for word in words
+        if not word.startswith("-") and Path(word.partition("::")[0]).exists()
+    ]
+    return Request(fast=known.fast, words=tuple(words), paths=tuple(paths))
+
+
+def run(request: Request, checkout: Path) -> int:
+    """Run the steps that were asked for and print the table; 0 if all passed, else 1."""
+    results = _lint(checkout)
+    if request.machine:
+        results.append(_host_packages())
+        if results[-1].failed:
+            request = replace(request, fast=True)
+    pytest, closing_line = _pytest(request, checkout)
+    results.append(pytest)
+    if request.whole:
+        results.append(_coverage(checkout, tests_failed=pytest.failed))
+    _print_table(results)
+    print(closing_line, flush=True)
+    return 1 if any(result.failed for result in results) else 0
+
+
+def _lint(checkout: Path) -> list[Result]:
+    """The linters, two at a time; what they have to say if they fail."""
+    python = (sys.executable, "-m")
+    steps = {
+        "mypy": (*python, "mypy"),
+        "import-linter": (sys.executable, "-c", _IMPORT_LINTER),
+        "ruff check": (*python, "ruff", "check", "--quiet", "."),
+        "ruff format": (*python, "ruff", "format", "--check", "--quiet", "."),
+    }
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(lambda step: _quiet_step(step, steps[step], checkout), steps))
+
+
+def _quiet_step(step: str, words: Sequence[str], checkout: Path) -> Result:
+    """A step whose output matters only if it fails."""
+    started = time.monotonic()
+    try:
+        finished = subprocess.run(
+            words, cwd=checkout, capture_output=True, text=True, check=False, timeout=LINT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        verdict, output = "FAILED", f"took longer than {LINT_SECONDS:.0f} s"
+    else:
+        verdict = "passed" if finished.returncode == 0 else "FAILED"
+        output = finished.stdout + finished.stderr
+    result = Result(step, verdict, time.monotonic() - started, output)
+    shown = f"\n{output.rstrip()}" if result.failed else ""
+    print(f"{step}: {verdict} ({result.seconds:.1f} s){shown}", flush=True)
+    return result
+
+
+def _host_packages() -> Result:
+    """What the virtual machine needs on this host."""
+    from enforcer import machine
+    from enforcer.bootstrap import ensure_packages
+    from enforcer.errors import EnforcerError
+
+    started = time.monotonic()
+    verdict = "passed"
+    try:
+        ensure_packages(machine.HOST_PACKAGES, "to build and run the virtual machine")
+    except EnforcerError as error:
+        print(f"No machine tests: {error.message}\n  What to do: {error.hint}", flush=True)
+        verdict = "FAILED"
+    return Result("host packages", verdict, time.monotonic() - started)
+
+
+def _pytest(request: Request, checkout: Path) -> tuple[Result, str]:
+    """The tests, their output shown as it comes; the result and pytest's closing line."""
+    words = [sys.executable, "-m", "pytest", *request.words]
+    if sys.stdout.isatty():
+        words.append("--color=yes")
+    if not request.paths:
+        folders = _HOST_FOLDERS if request.fast else (*_HOST_FOLDERS, _MACHINE_FOLDER)
+        words += [folder for folder in folders if (checkout / folder).is_dir()]
+    elif request.fast:
+        words += ["-m", "not machine"]
+    if request.whole:
+        words += ["--cov", "--cov-report="]
+    started = time.monotonic()
+    returncode, closing_line = _forward(words, checkout)
+    verdict = "passed" if returncode == 0 else "FAILED"
+    return Result("pytest", verdict, time.monotonic() - started), closing_line
+
+
+def _forward(words: Sequence[str], checkout: Path) -> tuple[int, str]:
+    """Run with the output passed on byte by byte, so that dots appear; the code and last line."""
+    last = b""
+    with subprocess.Popen(words, cwd=checkout, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        try:
+            while chunk := process.stdout.read(4096):
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.flush()
+                last = (last + chunk)[-4096:]
+        except KeyboardInterrupt:
+            process.wait()  # it had the same Ctrl-C, and puts its fixtures away
+            raise
+    lines = last.decode(errors="replace").strip().splitlines()
+    return process.returncode, lines[-1] if lines else "pytest printed nothing"
+
+
+def _coverage(checkout: Path, *, tests_failed: bool) -> Result:
+    """Every branch of the pure tier, by the same list that import-linter goes by."""
+    step = "coverage of the pure tier"
+    if tests_failed:
+        return Result(step, "not judged", 0.0)
+    files = [f"enforcer/{module}{end}" for module in pure_tier(checkout) for end in (".py", "/*")]
+    words = (
+        sys.executable,
+        "-m",
+        "coverage",
+        "report",
+        "--fail-under=100",
+        f"--include={','.join(files)}",
+    )
+    return _quiet_step(step, words, checkout)
+
+
+def pure_tier(checkout: Path) -> list[str]:
+    """The modules of enforcer that pyproject.toml calls the pure tier."""
+    settings = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    return next(
+        [str(module).removeprefix("*.") for module in contract["source_modules"]]
+        for contract in contracts
+        if contract["name"] == PURE_TIER
+    )
+
+
+def _print_table(results: Sequence[Result]) -> None:
+    width = max(len(result.step) for result in results)
+    print(f"\n{'step':<{width}}  {'result':<10}  seconds")
+    for result in results:
+        print(f"{result.step:<{width}}  {result.verdict:<10}  {result.seconds:7.1f}")

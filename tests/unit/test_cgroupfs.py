@@ -1,0 +1,471 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from enforcer.adapters.cgroupfs import CgroupFs
+from enforcer.adapters.cgroupreader import VERIFY_EVERY, CgroupReader, read_limits
+from enforcer.errors import UnavailableError
+from enforcer.model import ContainerLimits, Limits, Usage
+from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName
+from enforcer.ports import Change
+from enforcer.quantities import Bytes, Cpus
+from tests.unit.cgrouptrees import LEAF_FILES, build
+
+ID = "0123456789abcdef" * 4
+OTHER_ID = "fedcba9876543210" * 4
+SMALL = UnitName("jupyter-workload-small.slice")
+A = UnitName("jupyter-a.slice")
+ALICE = UnitName("jupyter-workload-small-alice.slice")
+LEAF = UnitName("jupyter-workload-small-alice-default.slice")
+LEAF_PATH = f"{ROOT}/{WORKLOAD}/{SMALL}/{ALICE}/{LEAF}"
+SCOPE_PATH = f"{LEAF_PATH}/docker-{ID}.scope"
+
+TREE: dict[str, object] = {
+    "cpu.stat": "usage_usec 9000\nuser_usec 8000\nsystem_usec 1000\n",
+    "init.scope": {"cpu.weight": "100\n"},
+    "system.slice": {
+        "cpu.weight": "250\n",
+        "docker.service": {f"docker-{OTHER_ID}.scope": LEAF_FILES},
+    },
+    "user.slice": {},
+    ROOT: {
+        **LEAF_FILES,
+        ENGINE: {"cpu.stat": "usage_usec 1\nuser_usec 1\nsystem_usec 0\n"},
+        WORKLOAD: {
+            **LEAF_FILES,
+            ADOPTED: LEAF_FILES,
+            SMALL: {
+                **LEAF_FILES,
+                ALICE: {
+                    **LEAF_FILES,
+                    LEAF: {**LEAF_FILES, f"docker-{ID}.scope": LEAF_FILES},
+                },
+            },
+        },
+    },
+}
+
+
+class Ticking:
+    """A clock that counts its readings."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return build(tmp_path / "cgroup", TREE)
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    return build(tmp_path / "proc", {})
+
+
+@pytest.fixture
+def kernel(root: Path, proc: Path) -> Iterator[CgroupFs]:
+    kernel = CgroupFs(root, proc, clock=Ticking())
+    yield kernel
+    kernel.close()
+
+
+def test_every_file_of_a_slice_becomes_its_field(kernel: CgroupFs) -> None:
+    leaf = kernel.slices()[LEAF]
+    assert leaf.populated
+    assert leaf.limits == Limits(
+        cpu_quota=Cpus(1_500_000),
+        cpu_weight=300,
+        memory_min=Bytes(4096),
+        memory_high=None,
+        memory_max=Bytes(1 << 30),
+        swap_max=Bytes(0),
+        tasks_max=100,
+        io_weight=200,
+        cpus="2-3",
+    )
+    assert leaf.usage == Usage(
+        cpu_usec=5000,
+        throttled_usec=700,
+        periods=20,
+        periods_throttled=3,
+        memory_current=Bytes(40960),
+        memory_peak=Bytes(81920),
+        memory_inactive_file=Bytes(4096),
+        swap_current=Bytes(8192),
+        tasks=7,
+        oom_kills=1,
+        oom_events=2,
+        oom_local=1,
+        memory_high_events=5,
+        cpu_pressure_usec=111,
+        memory_pressure_usec=222,
+        memory_pressure_full_usec=22,
+        io_pressure_usec=333,
+    )
+
+
+def test_all_slices_below_the_top_are_found_and_no_others(kernel: CgroupFs) -> None:
+    assert set(kernel.slices()) == {ROOT, ENGINE, WORKLOAD, ADOPTED, SMALL, ALICE, LEAF}
+
+
+def test_a_directory_whose_name_does_not_tell_its_place_is_no_slice_of_ours(
+    root: Path, kernel: CgroupFs
+) -> None:
+    build(root / ROOT / "elsewhere.slice", LEAF_FILES)
+    assert "elsewhere.slice" not in kernel.slices()
+
+
+def test_controllers_that_are_not_there_leave_defaults(kernel: CgroupFs) -> None:
+    engine = kernel.slices()[ENGINE]
+    assert engine.limits == Limits()
+    assert engine.usage == Usage(cpu_usec=1)
+    assert not engine.populated
+
+
+def test_a_tree_without_the_top_slice_is_empty_until_it_comes(tmp_path: Path, proc: Path) -> None:
+    root = build(tmp_path / "cgroup", {"system.slice": {}})
+    kernel = CgroupFs(root, proc)
+    try:
+        assert kernel.slices() == {}
+        assert kernel.slice(ROOT) is None
+        build(root / ROOT, LEAF_FILES)
+        assert set(kernel.slices()) == {ROOT}
+    finally:
+        kernel.close()
+
+
+def test_counters_are_read_anew_each_time(root: Path, kernel: CgroupFs) -> None:
+    kernel.slices()
+    (root / LEAF_PATH / "memory.current").write_text("12288\n")
+    (root / LEAF_PATH / "memory.stat").write_text("anon 1\ninactive_file 8192\nslab 9\n")
+    leaf = kernel.slices()[LEAF]
+    assert leaf.usage.memory_current == 12288
+    assert leaf.usage.memory_inactive_file == 8192
+    assert leaf.usage.cpu_usec == 5000
+
+
+def test_a_written_limit_is_seen_at_the_next_reading(root: Path, kernel: CgroupFs) -> None:
+    kernel.slices()
+    (root / LEAF_PATH / "memory.max").write_text("max\n")
+    assert kernel.slices()[LEAF].limits.memory_max is None
+
+
+def test_a_notification_is_seen_at_the_next_reading(root: Path, kernel: CgroupFs) -> None:
+    kernel.slices()
+    (root / LEAF_PATH / "cgroup.events").write_text("populated 0\nfrozen 0\n")
+    (root / LEAF_PATH / "memory.events.local").write_text("high 0\noom 4\noom_kill 3\n")
+    leaf = kernel.slices()[LEAF]
+    assert not leaf.populated
+    assert leaf.usage.oom_local == 4
+
+
+def test_an_unchanged_slice_is_the_very_same_value(kernel: CgroupFs) -> None:
+    before = kernel.slices()[LEAF]
+    after = kernel.slices()[LEAF]
+    assert after.usage is before.usage
+    assert after.limits is before.limits
+
+
+def test_slices_come_and_go(root: Path, kernel: CgroupFs) -> None:
+    bob = UnitName("jupyter-workload-small-bob.slice")
+    kernel.slices()
+    build(root / ROOT / WORKLOAD / SMALL / bob, LEAF_FILES)
+    assert bob in kernel.slices()
+    shutil.rmtree(root / ROOT / WORKLOAD / SMALL / ALICE)
+    assert set(kernel.slices()) == {ROOT, ENGINE, WORKLOAD, ADOPTED, SMALL, bob}
+    assert kernel.scopes() == {}
+
+
+def test_a_slice_made_anew_under_the_same_name_is_read_anew(root: Path, kernel: CgroupFs) -> None:
+    kernel.slices()
+    shutil.rmtree(root / LEAF_PATH)
+    build(root / LEAF_PATH, {"memory.current": "1\n", "memory.max": "4096\n"})
+    leaf = kernel.slices()[LEAF]
+    assert leaf.usage == Usage(memory_current=Bytes(1))
+    assert leaf.limits == Limits(memory_max=Bytes(4096))
+
+
+def test_a_slice_that_comes_goes_and_comes_between_two_readings_is_there(
+    root: Path, kernel: CgroupFs
+) -> None:
+    kernel.slices()
+    for _ in range(2):
+        shutil.rmtree(root / LEAF_PATH)
+        build(root / LEAF_PATH, LEAF_FILES)
+    assert LEAF in kernel.slices()
+    (root / LEAF_PATH / "memory.max").write_text("4096\n")
+    assert kernel.slices()[LEAF].limits.memory_max == 4096
+
+
+def test_one_slice_can_be_read_afresh(root: Path, kernel: CgroupFs) -> None:
+    kernel.slices()
+    (root / LEAF_PATH / "pids.max").write_text("5\n")
+    leaf = kernel.slice(LEAF)
+    assert leaf is not None
+    assert leaf.limits.tasks_max == 5
+    assert kernel.slice(UnitName("jupyter-nobody.slice")) is None
+
+
+def test_a_file_nobody_understands_counts_as_absent_and_is_told_once(
+    root: Path, kernel: CgroupFs, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        for nonsense in ("nonsense\n", "other nonsense\n"):
+            (root / LEAF_PATH / "memory.max").write_text(nonsense)
+            (root / LEAF_PATH / "cpu.stat").write_text(nonsense)
+            leaf = kernel.slices()[LEAF]
+            assert leaf.limits.memory_max is None
+            assert leaf.limits.cpu_quota == 1_500_000
+            assert leaf.usage.cpu_usec == 0
+    assert len(caplog.records) == 2
+
+
+def test_a_container_is_found_wherever_its_slice_is(root: Path, kernel: CgroupFs) -> None:
+    outside = f"system.slice/docker-{OTHER_ID}.scope"
+    assert kernel.scopes() == {ID: SCOPE_PATH}
+    build(root / outside, LEAF_FILES)
+    assert kernel.scopes() == {ID: SCOPE_PATH, OTHER_ID: outside}
+
+
+def test_what_lies_in_a_service_is_not_taken_for_a_container(kernel: CgroupFs) -> None:
+    assert OTHER_ID not in kernel.scopes()
+
+
+def test_a_scope_tells_its_limits_counters_and_oom_score(
+    root: Path, proc: Path, kernel: CgroupFs
+) -> None:
+    build(proc / "42", {"oom_score_adj": "-300\n"})
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n43\n")
+    assert kernel.scope(SCOPE_PATH) == (
+        ContainerLimits(cpu=Cpus(1_500_000), memory=Bytes(1 << 30), swap=Bytes(0), tasks=100),
+        Usage(
+            cpu_usec=5000,
+            throttled_usec=700,
+            periods=20,
+            periods_throttled=3,
+            memory_current=Bytes(40960),
+            memory_inactive_file=Bytes(4096),
+            tasks=7,
+            oom_kills=1,
+            oom_events=2,
+            oom_local=1,
+            memory_high_events=5,
+        ),
+        -300,
+    )
+
+
+def test_a_scope_that_vanished_meanwhile_is_a_value(root: Path, kernel: CgroupFs) -> None:
+    assert kernel.scope(f"{LEAF_PATH}/docker-{OTHER_ID}.scope") is None
+    kernel.scope(SCOPE_PATH)
+    shutil.rmtree(root / SCOPE_PATH)
+    kernel.scopes()
+    assert kernel.scope(SCOPE_PATH) is None
+
+
+def test_a_scope_without_processes_has_no_oom_score(kernel: CgroupFs) -> None:
+    scope = kernel.scope(SCOPE_PATH)
+    assert scope is not None
+    assert scope[2] is None
+
+
+def process(proc: Path, pid: int, cgroup: str, value: int) -> None:
+    build(proc / str(pid), {"cgroup": f"0::/{cgroup}\n", "oom_score_adj": f"{value}\n"})
+
+
+def oom_score(proc: Path, pid: int) -> int:
+    return int((proc / str(pid) / "oom_score_adj").read_text())
+
+
+def test_the_oom_score_is_written_for_every_process_below_a_scope(
+    root: Path, proc: Path, kernel: CgroupFs
+) -> None:
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
+    build(root / SCOPE_PATH / "inner", {"cgroup.procs": "43\n44\n45\n46\n"})
+    process(proc, 42, SCOPE_PATH, 0)
+    process(proc, 43, f"{SCOPE_PATH}/inner", 500)
+    process(proc, 44, f"{SCOPE_PATH}/inner", -667)  # has it
+    process(proc, 46, "user.slice", 0)  # the number of one that ended went to a stranger
+    assert kernel.set_oom_score_adj(SCOPE_PATH, -667) == 2
+    assert [oom_score(proc, pid) for pid in (42, 43, 44, 46)] == [-667, -667, -667, 0]
+    scope = kernel.scope(SCOPE_PATH)
+    assert scope is not None
+    assert scope[2] == -667
+
+
+def test_an_oom_score_in_a_scope_that_is_gone_writes_nothing(kernel: CgroupFs) -> None:
+    assert kernel.set_oom_score_adj("jupyter.slice/gone.scope", -5) == 0
+
+
+def test_a_refused_oom_score_says_which_right_is_missing(
+    root: Path, proc: Path, kernel: CgroupFs
+) -> None:
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
+    # a directory refuses even root, who may write a read-only file
+    build(proc / "42", {"cgroup": f"0::/{SCOPE_PATH}\n", "oom_score_adj": {}})
+    with pytest.raises(UnavailableError, match="CAP_SYS_RESOURCE"):
+        kernel.set_oom_score_adj(SCOPE_PATH, -667)
+
+
+def test_the_host_tells_its_counters_and_its_slices_weights(proc: Path, kernel: CgroupFs) -> None:
+    some = "some avg10=0.00 avg60=0.00 avg300=0.00 total={}\n"
+    build(
+        proc,
+        {
+            "meminfo": "MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 40 kB\n"
+            "SwapTotal: 10 kB\nSwapFree: 4 kB\nHugePages_Total: 0\n",
+            "pressure": {"cpu": some.format(1), "memory": some.format(2), "io": some.format(3)},
+        },
+    )
+    usage, weights = kernel.host()
+    assert usage == Usage(
+        cpu_usec=9000,
+        memory_current=Bytes(60 * 1024),
+        swap_current=Bytes(6 * 1024),
+        cpu_pressure_usec=1,
+        memory_pressure_usec=2,
+        io_pressure_usec=3,
+    )
+    assert weights == {"system.slice": 250, "init.scope": 100}
+
+
+def test_a_host_that_tells_nothing_counts_nothing(kernel: CgroupFs) -> None:
+    assert kernel.host()[0] == Usage(cpu_usec=9000)
+
+
+async def take(kernel: CgroupFs, root: Path, write: str, value: str, seconds: float = 5) -> Change:
+    changes = kernel.changes()
+    waiting = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0)
+    # one write, as the kernel's files have it: no truncation that could be seen
+    fd = os.open(root / write, os.O_WRONLY)
+    os.write(fd, value.encode())
+    os.close(fd)
+    try:
+        return await asyncio.wait_for(waiting, seconds)
+    finally:
+        await changes.aclose()  # type: ignore[attr-defined]  # an async generator, as it happens
+
+
+@pytest.mark.asyncio
+async def test_a_write_is_told_with_its_slice_and_file(root: Path, kernel: CgroupFs) -> None:
+    change = await take(kernel, root, f"{LEAF_PATH}/memory.max", "max\n")
+    assert (change.unit, change.file, change.may_be_drift) == (LEAF, "memory.max", True)
+    assert change.at > 0
+
+
+@pytest.mark.asyncio
+async def test_a_write_to_a_scope_is_told_with_the_slice_it_lies_in(
+    root: Path, kernel: CgroupFs
+) -> None:
+    change = await take(kernel, root, f"{SCOPE_PATH}/cpu.max", "max 100000\n")
+    assert (change.unit, change.file) == (LEAF, "cpu.max")
+
+
+@pytest.mark.asyncio
+async def test_a_notification_is_no_drift(root: Path, kernel: CgroupFs) -> None:
+    change = await take(kernel, root, f"{LEAF_PATH}/memory.events", "oom 1\n")
+    assert (change.unit, change.file, change.may_be_drift) == (LEAF, "memory.events", False)
+
+
+@pytest.mark.asyncio
+async def test_a_limit_that_was_written_unchanged_is_not_told(root: Path, kernel: CgroupFs) -> None:
+    kernel.slices()
+    same = LEAF_FILES["memory.max"]
+    with pytest.raises(TimeoutError):
+        await take(kernel, root, f"{LEAF_PATH}/memory.max", same, seconds=0.2)
+
+
+@pytest.mark.asyncio
+async def test_a_cgroup_that_comes_or_goes_is_told(root: Path, kernel: CgroupFs) -> None:
+    changes = kernel.changes()
+    waiting = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0)
+    shutil.rmtree(root / SCOPE_PATH)
+    change = await asyncio.wait_for(waiting, 5)
+    assert (change.unit, change.file, change.may_be_drift) == (LEAF, "", True)
+    await changes.aclose()  # type: ignore[attr-defined]  # an async generator, as it happens
+
+
+@pytest.mark.asyncio
+async def test_what_a_reading_took_in_is_told_all_the_same(root: Path, kernel: CgroupFs) -> None:
+    changes = kernel.changes()
+    waiting = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0)
+    (root / LEAF_PATH / "memory.max").write_text("max\n")
+    kernel.slices()
+    change = await asyncio.wait_for(waiting, 5)
+    assert (change.unit, change.file) == (LEAF, "memory.max")
+    await changes.aclose()  # type: ignore[attr-defined]  # an async generator, as it happens
+
+
+def test_without_descriptors_to_spare_nothing_is_kept_open(root: Path, proc: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        kernel = CgroupFs(root, proc)
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # counts, no paths
+        assert kernel.slices()[LEAF].usage.cpu_usec == 5000
+        assert kernel.slices()[LEAF].usage.cpu_usec == 5000
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208  # the same
+        kernel.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_closing_gives_every_descriptor_back(root: Path, proc: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  # counts, no paths
+    kernel = CgroupFs(root, proc)
+    kernel.slices()
+    kernel.scope(SCOPE_PATH)
+    kernel.close()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208  # the same
+
+
+def test_limits_are_verified_now_and_then_without_any_event(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", LEAF_FILES)
+    reader = CgroupReader(
+        A, str(path), counters=("cpu.stat",), limits=("memory.max",), keep=True, phase=0
+    )
+    reader.read()
+    (path / "memory.max").write_text("max\n")
+    seen = [reader.read() for _ in range(VERIFY_EVERY)]
+    reader.close()
+    assert seen[0] is not None
+    assert seen[0].limits.memory_max == 1 << 30
+    assert seen[-1] is not None
+    assert seen[-1].limits.memory_max is None
+
+
+def test_a_controller_that_is_switched_on_later_is_read_then(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", {"cpu.stat": LEAF_FILES["cpu.stat"]})
+    reader = CgroupReader(
+        A, str(path), counters=("cpu.stat", "pids.current"), limits=(), keep=True, phase=0
+    )
+    first = reader.read()
+    build(path, {"pids.current": "9\n"})
+    reader.stale = True
+    second = reader.read()
+    reader.close()
+    assert first is not None
+    assert first.usage.tasks == 0
+    assert second is not None
+    assert second.usage.tasks == 9
+
+
+def test_limits_read_once_leave_out_what_is_absent_or_not_understood(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", {"memory.max": "max\n", "cpu.max": "nonsense\n"})
+    assert read_limits(str(path)) == {"memory_max": None}

@@ -1,0 +1,444 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from enforcer.adapters.fakes import FakeWorld
+from enforcer.adapters.fakes.docker import Wanted
+from enforcer.config import parse_config
+from enforcer.controller import ConfigFile, Controller, World
+from enforcer.errors import EnforcerError, NotFoundError, UnavailableError
+from enforcer.model import (
+    Claim,
+    ContainerLimits,
+    EndReason,
+    Lease,
+    LeaseState,
+    Limits,
+    Resize,
+    Usage,
+)
+from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, lease_slice, profile_slice
+from enforcer.quantities import GIB, Bytes, Cpus
+from tests.unit.configs import CAPACITY, VALID
+
+TINY = Claim(user="ann", profile="Tiny", cpu_guarantee=Cpus(500_000), mem_guarantee=Bytes(GIB))
+LEAF = lease_slice("Tiny", "ann", "")
+SOON_SECONDS = 5.0
+
+
+class Lab:
+    """A controller at work on a world in memory."""
+
+    def __init__(self, world: FakeWorld | None = None, text: str = VALID) -> None:
+        self.world = FakeWorld(capacity=CAPACITY) if world is None else world
+        self.text = text
+        config = parse_config(text, self.world.host.capacity())
+        parts = World(
+            systemd=self.world.systemd,
+            kernel=self.world.kernel,
+            docker=self.world.docker,
+            host=self.world.host,
+            ledger=self.world.ledger,
+            clock=self.world.clock,
+        )
+        file = ConfigFile(path=Path("enforcer.toml"), read=lambda: self.text)
+        self.controller = Controller(parts, config, file)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Controller]:
+        await self.controller.start()
+        try:
+            yield self.controller
+        finally:
+            await self.controller.stop()
+
+    def limits(self, unit: UnitName) -> Limits:
+        cgroup = self.world.kernel.slice(unit)
+        assert cgroup is not None, unit
+        return cgroup.limits
+
+    def run(self, lease: Lease, name: str = "ann-lab") -> str:
+        """What the hub does with a placement."""
+        placement = self.controller.placement(lease)
+        return self.world.docker.run(
+            name,
+            Wanted(
+                cgroup_parent=placement.slice,
+                lease_id=lease.id,
+                limits=ContainerLimits(
+                    cpu=Cpus(placement.nano_cpus // 1000),
+                    memory=placement.memory,
+                    swap=Bytes(placement.memory_swap - placement.memory),
+                    tasks=placement.pids_limit,
+                ),
+                oom_score_adj=placement.oom_score_adj,
+            ),
+        )
+
+    def state(self, lease: Lease) -> LeaseState | None:
+        try:
+            return self.controller.lease(lease.id).state
+        except NotFoundError:
+            return None
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that background tasks bring about."""
+    async with asyncio.timeout(SOON_SECONDS):
+        while not holds():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.01)
+
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_the_first_tick_puts_the_global_limits_in_force() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        config = controller.config
+        assert lab.limits(ROOT).memory_max == config.quota.memory
+        assert lab.limits(ROOT).cpu_quota == config.quota.cpu
+        assert lab.limits(WORKLOAD).cpu_quota == config.quota.cpu - config.engine.cpu
+        assert lab.limits(ENGINE).memory_min == config.engine.memory
+        assert lab.limits(ADOPTED).memory_max == config.adopted.memory
+        assert lab.world.cgroups.slices[ROOT].lasting
+
+
+async def test_a_claim_is_in_force_on_the_kernel_when_it_is_answered() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, new = await controller.claim(TINY)
+        assert new
+        assert lease.state is LeaseState.PENDING
+        leaf = lab.limits(LEAF)
+        assert leaf.memory_max == 2 * GIB
+        assert leaf.memory_min == GIB
+        assert leaf.swap_max == 0
+        assert lab.limits(profile_slice("Tiny")).memory_min == GIB
+        assert lab.limits(WORKLOAD).memory_min == GIB
+        assert lab.limits(ROOT).memory_min >= GIB + controller.config.engine.memory
+        assert controller.placement(lease).slice == LEAF
+
+
+async def test_a_container_starts_with_the_oom_score_that_the_tick_wants() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        asked = controller.placement(lease).oom_score_adj
+        assert asked < 0
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        await controller.tick()
+        assert controller.published().desired.containers[container].oom_score_adj == asked
+
+
+async def test_the_same_claim_again_is_the_same_lease() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        first, _ = await controller.claim(TINY)
+        second, new = await controller.claim(TINY)
+        assert second.id == first.id
+        assert not new
+
+
+async def test_of_two_claims_for_the_last_free_guarantee_one_wins() -> None:
+    text = VALID + '[admission]\nmode = "refuse"\n'
+    lab = Lab(text=text.replace("cpu_guarantee = 5", "cpu_guarantee = 10"))
+    async with lab.running() as controller:
+        room = controller.config.quota.cpu - controller.config.engine.cpu
+        most = Cpus(min(room, 10_000_000))
+        claims = [
+            Claim(user=f"u{n}", profile="Large", cpu_guarantee=most, mem_guarantee=Bytes(0))
+            for n in range(room // most + 1)
+        ]
+        results = await asyncio.gather(*map(controller.claim, claims), return_exceptions=True)
+        assert sum(isinstance(one, EnforcerError) for one in results) == 1
+
+
+async def test_a_container_is_bound_to_its_lease_and_its_end_releases_it() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lab.world.kernel.set_usage(LEAF, Usage(cpu_usec=7_000_000, memory_peak=Bytes(GIB)))
+        await controller.tick()
+        lab.world.docker.stop(container)
+        lab.world.docker.remove(container)
+        await until(lambda: controller.lease(lease.id).deadline is not None)
+        lab.world.clock.advance(controller.config.admission.release_seconds + 1)
+        await controller.tick()
+        assert lab.state(lease) is None
+        (receipt,) = await controller.receipts("ann", 10)
+        assert receipt.reason is EndReason.EXITED
+        assert receipt.cpu_seconds == 7.0
+        assert receipt.memory_peak == GIB
+
+
+async def test_a_leaf_goes_once_its_lease_ended_and_no_container_names_it() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lab.world.docker.stop(container)
+        await controller.release(lease.id, EndReason.STOPPED)
+        lab.world.clock.advance(1)
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == 2 * GIB  # a stopped container names it still
+        assert lab.limits(LEAF).memory_min == 0
+        lab.world.docker.remove(container)
+        await until(lambda: lab.world.kernel.slice(LEAF) is None)
+        assert lab.world.kernel.slice(profile_slice("Tiny")) is not None
+
+
+async def test_a_container_that_an_oom_kill_ended_leaves_a_receipt_that_says_so() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        await controller.tick()
+        lab.world.oom_kill(container, own=True)
+        await until(lambda: controller.lease(lease.id).deadline is not None)
+        lab.world.clock.advance(controller.config.admission.release_seconds + 1)
+        await controller.tick()
+        (receipt,) = await controller.receipts("ann", 10)
+        assert receipt.reason is EndReason.OOM_LIMIT
+        assert (receipt.oom_kills, receipt.oom_kills_as_victim) == (1, 0)
+
+
+async def test_drift_is_undone_and_reported_with_its_time() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        lab.world.kernel.write(LEAF, "memory_max", None)
+        await until(lambda: lab.limits(LEAF).memory_max == 2 * GIB)
+        await until(lambda: bool(controller.published().repairs))
+        repair = controller.published().repairs[-1]
+        assert (repair.subject, repair.what) == (LEAF, "memory_max")
+        assert repair.seconds is not None
+        assert controller.published().counters["drift", "memory_max"] == 1
+
+
+async def test_a_limit_that_is_on_disk_no_longer_is_set_for_good_again() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.tick()
+        lab.world.cgroups.slices[ROOT].lasting = False
+        await controller.tick()
+        assert lab.world.systemd.is_lasting(ROOT)
+        (repair,) = controller.published().repairs
+        assert (repair.subject, repair.what) == (ROOT, "on disk")
+
+
+async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        await controller.tick()
+        wide = ContainerLimits(cpu=Cpus(8_000_000), memory=Bytes(9 * GIB), tasks=4096)
+        lab.world.docker.change(container, wide)
+        await until(lambda: bool(lab.world.docker.updates))
+        assert lab.world.docker.updates[-1][1].memory == 2 * GIB
+        await until(lambda: ("drift", "container") in controller.published().counters)
+
+
+async def test_nothing_is_done_in_a_world_that_is_as_it_ought_to_be() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        await controller.tick()
+        before = list(lab.world.systemd.calls)
+        for _ in range(5):
+            lab.world.clock.advance(2)
+            await controller.tick()
+        assert lab.world.systemd.calls == before
+
+
+async def test_a_daemon_killed_at_any_moment_agrees_with_the_world_again() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+    after = Lab(lab.world)
+    async with after.running() as controller:
+        assert controller.lease(lease.id).state is LeaseState.BOUND
+        assert after.limits(LEAF).memory_min == GIB
+
+
+async def test_after_a_reboot_a_lease_whose_container_is_gone_was_lost() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+    lab.world.reboot()
+    after = Lab(lab.world)
+    async with after.running() as controller:
+        await until(lambda: controller.lease(lease.id).deadline is not None)
+        lab.world.docker.remove(container)
+        lab.world.clock.advance(controller.config.admission.release_seconds + 1)
+        await controller.tick()
+        (receipt,) = await controller.receipts("ann", 1)
+        assert receipt.reason is EndReason.LOST
+
+
+async def test_a_container_started_again_after_its_leaf_was_gone_gets_its_limits() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lab.world.docker.stop(container)
+        await controller.release(lease.id, EndReason.STOPPED)
+    lab.world.reboot()
+    after = Lab(lab.world)
+    async with after.running():
+        lab.world.docker.start(container)  # systemd makes the slice, without limits
+        await until(lambda: after.limits(LEAF).memory_max == 2 * GIB)
+        assert after.limits(LEAF).memory_min == 0
+
+
+async def test_a_slice_nobody_asked_for_does_not_run_unlimited() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        sneaky = UnitName("jupyter-workload-mine.slice")
+        lab.world.docker.run("sneaky", Wanted(cgroup_parent=sneaky))
+        await until(lambda: lab.limits(sneaky).memory_max == controller.config.adopted.memory)
+
+
+async def test_a_label_counts_only_in_the_slice_of_its_lease() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.docker.run("forged", Wanted(lease_id=lease.id))
+        await until(lambda: len(controller.published().observed.containers or {}) == 1)
+        assert lab.state(lease) is LeaseState.PENDING
+
+
+async def test_without_docker_admission_and_enforcement_go_on() -> None:
+    lab = Lab()
+    lab.world.docker.trouble.hang(0.2)
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        assert lease.state is LeaseState.PENDING
+        lab.world.kernel.write(LEAF, "memory_max", None)
+        await until(lambda: lab.limits(LEAF).memory_max == 2 * GIB)
+        assert not controller.published().docker_ok
+
+
+async def test_when_pid_1_hangs_a_claim_fails_and_leaves_no_lease() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lab.world.systemd.trouble.fail("timeout")
+        with pytest.raises(UnavailableError):
+            await controller.claim(TINY)
+        assert controller.published().leases == ()
+        lab.world.systemd.trouble.recover()
+        lab.world.clock.advance(60)
+        lease, _ = await controller.claim(TINY)
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+        assert lab.state(lease) is LeaseState.PENDING
+
+
+async def test_with_a_full_disk_nothing_is_admitted_and_nothing_is_lost() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.ledger.trouble.fail("unwritable")
+        with pytest.raises(UnavailableError):
+            await controller.claim(replace(TINY, user="bob"))
+        await controller.tick()
+        assert lab.state(lease) is LeaseState.PENDING
+        assert lab.world.kernel.slice(lease_slice("Tiny", "bob", "")) is None
+
+
+async def test_a_pending_lease_without_a_container_expires() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.clock.advance(controller.config.admission.claim_seconds + 1)
+        await controller.tick()
+        assert lab.state(lease) is None
+        (receipt,) = await controller.receipts("ann", 1)
+        assert receipt.reason is EndReason.EXPIRED
+
+
+async def test_a_queued_claim_is_placed_when_there_is_room() -> None:
+    text = VALID.replace("cpu_guarantee = 5", "cpu_guarantee = 10")
+    lab = Lab(text=text + '[admission]\nmode = "queue"\n')
+    async with lab.running() as controller:
+        room = controller.config.quota.cpu - controller.config.engine.cpu
+        ask = Claim(
+            user="", profile="Large", cpu_guarantee=Cpus(10_000_000), mem_guarantee=Bytes(0)
+        )
+        running = [
+            (await controller.claim(replace(ask, user=f"u{n}")))[0]
+            for n in range(room // 10_000_000)
+        ]
+        queued, _ = await controller.claim(replace(ask, user="late"))
+        assert queued.state is LeaseState.QUEUED
+        assert controller.queue_place(queued)[0] == 1
+        waiting = asyncio.create_task(controller.wait(queued.id, LeaseState.QUEUED, 5.0))
+        await controller.release(running[0].id, EndReason.STOPPED)
+        assert (await waiting).state is LeaseState.PENDING
+        await until(lambda: lab.world.kernel.slice(lease_slice("Large", "late", "")) is not None)
+
+
+async def test_a_resize_changes_the_kernels_numbers_and_goes_back_in_time() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB), seconds=60))
+        assert lab.limits(LEAF).memory_max == GIB
+        lab.world.clock.advance(61)
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+
+
+async def test_a_lowered_limit_waits_until_usage_allows() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(3 * GIB // 2)))
+        await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+        assert controller.published().deferred[0].subject == LEAF
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(GIB // 2)))
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == GIB
+
+
+async def test_a_bad_file_changes_nothing_and_says_so() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        before = controller.config
+        lab.text = "nonsense"
+        with pytest.raises(EnforcerError):
+            await controller.reload()
+        assert controller.config is before
+        assert controller.published().config_error
+
+
+async def test_a_reload_cuts_running_leases_to_the_new_policy() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        lab.text = VALID.replace("mem_limit = 2\n", 'mem_limit = "1 GiB"\n')
+        changes = await controller.reload()
+        assert changes
+        assert lab.limits(LEAF).memory_max == GIB
+        assert controller.published().config_error == ""

@@ -1,0 +1,172 @@
+"""The controller when something of the world fails, or when an answer comes at a bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from enforcer.adapters.fakes import FakeWorld
+from enforcer.adapters.fakes.host import FakeHost
+from enforcer.adapters.fakes.systemd import FakeSystemd
+from enforcer.api.peers import Peer
+from enforcer.api.routes import Api
+from enforcer.api.table import Call
+from enforcer.api.types import LeaseReply
+from enforcer.controller.rights import RightsBook
+from enforcer.errors import UnavailableError
+from enforcer.model import Claim, EndReason, Lease, LeaseState, Limits, Resize, Usage
+from enforcer.names import WORKLOAD, UnitName
+from enforcer.quantities import GIB, Bytes
+from tests.unit.configs import CAPACITY, VALID, parse
+from tests.unit.test_controller import LEAF, TINY, Lab, until
+
+pytestmark = pytest.mark.asyncio
+
+
+class Stubborn(FakeSystemd):
+    """PID 1 that cannot give one unit what it is told."""
+
+    stubborn: UnitName | None = None
+
+    async def set_limits(
+        self, unit: UnitName, limits: Limits, fields: Sequence[str], *, lasting: bool
+    ) -> bool:
+        if unit == self.stubborn:
+            raise UnavailableError("systemd.unverified", f"{unit} does not have what it was given")
+        return await FakeSystemd.set_limits(self, unit, limits, fields, lasting=lasting)
+
+
+async def test_a_unit_that_cannot_be_set_keeps_no_other_from_being_mended() -> None:
+    world = FakeWorld(capacity=CAPACITY)
+    systemd = Stubborn(world.cgroups, world.docker)
+    world.systemd = systemd
+    lab = Lab(world)
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        bobs = (await controller.claim(replace(TINY, user="bob")))[0].unit
+        systemd.stubborn = LEAF
+        for unit in (LEAF, bobs):
+            world.cgroups.write(unit, replace(lab.limits(unit), cpu_quota=None))
+        await controller.tick()
+        assert lab.limits(LEAF).cpu_quota is None
+        assert lab.limits(bobs).cpu_quota is not None
+        assert (await controller.claim(replace(TINY, user="cid")))[1]
+
+
+async def test_a_running_server_whose_image_is_no_longer_allowed_can_be_resized() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(Claim(user="ann", profile="Tiny"))
+        assert lease.image == "SingleUser"
+        lab.text = VALID.replace('allowed_docker = ["SingleUser", ', "allowed_docker = [")
+        await controller.reload()
+        resized = await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
+        assert resized.grant.mem_limit == GIB
+
+
+async def test_guarantees_are_cut_to_a_quota_that_shrank_while_no_daemon_ran() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        ask = replace(TINY, profile="Large", mem_guarantee=Bytes(10 * GIB))
+        for user in ("ann", "bob", "cid", "dan", "eve"):
+            await controller.claim(replace(ask, user=user))
+    small = VALID + '\n[machine]\nlimit = { cpu = 12, memory = "41 GiB" }\n'
+    after = Lab(lab.world, small)
+    async with after.running() as controller:
+        floors = sum(lease.grant.mem_guarantee for lease in controller.published().leases)
+        may_use = after.limits(WORKLOAD).memory_max
+        assert may_use is not None
+        assert 0 < floors <= may_use
+        assert after.limits(WORKLOAD).memory_min == floors
+
+
+async def test_a_lease_whose_turn_has_just_come_is_told_when_its_slices_are_there() -> None:
+    lab = Lab(text=VALID + '[admission]\nmode = "queue"\n')
+    async with lab.running() as controller:
+        api = Api(controller, NoMetrics())
+        held: list[Lease] = []
+        while True:
+            lease, _ = await controller.claim(
+                replace(TINY, user=f"u{len(held)}", profile="Large", mem_guarantee=Bytes(10 * GIB))
+            )
+            held.append(lease)
+            if lease.state is LeaseState.QUEUED:
+                break
+        lab.world.systemd.trouble.hang(1.0)
+        await controller.release(held[0].id, EndReason.STOPPED)
+        await until(lambda: lab.state(lease) is LeaseState.PENDING)
+        asked = asyncio.create_task(api.lease(_call(lease.id)))
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        assert lab.world.kernel.slice(lease.unit) is None
+        lab.world.systemd.trouble.recover()
+        reply = (await asked).reply
+        assert isinstance(reply, LeaseReply)
+        assert reply.placement is not None
+        assert lab.limits(lease.unit).memory_min == 10 * GIB
+
+
+async def test_a_user_is_told_before_a_lowered_limit_is_applied() -> None:
+    lab = Lab(text=VALID + "[daemon]\nresize_grace_seconds = 60\n")
+    async with lab.running() as controller:
+        api = Api(controller, NoMetrics())
+        lease, _ = await controller.claim(TINY)
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(3 * GIB // 2)))
+        await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
+        reply = (await api.lease(_call(lease.id))).reply
+        assert isinstance(reply, LeaseReply)
+        assert "the memory limit of 1 GiB waits" in reply.notes[-1]
+        assert "in 60 s it is applied anyway" in reply.notes[-1]
+
+
+async def test_a_user_database_that_hangs_lifts_no_users_limit() -> None:
+    host = Directory()
+    book = RightsBook(host)
+    config = parse(VALID)
+    book.renew_totals(config, {"ann": TINY})
+    before = book.totals
+    assert "ann" in before
+    host.hangs = True
+    book.forget()
+    book.renew_totals(config, {"ann": TINY})
+    assert book.totals == before
+
+
+async def test_a_container_at_its_memory_limit_makes_no_storm_of_ticks() -> None:
+    lab = Lab(text=VALID + "[daemon]\ntick_seconds = 60\n")
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await asyncio.sleep(0.3)
+        before = controller.published().tick.ticks
+        for _ in range(10):
+            lab.world.cgroups.tell(LEAF, "memory.events")
+            await asyncio.sleep(0.03)
+        assert controller.published().tick.ticks == before
+
+
+class Directory(FakeHost):
+    """A user database that can hang."""
+
+    hangs = False
+
+    def groups(self, user: str) -> tuple[str, ...]:
+        if self.hangs:
+            raise UnavailableError("host.users", f"who is {user}?")
+        return FakeHost.groups(self, user)
+
+
+class NoMetrics:
+    """A page without anything."""
+
+    content_type = "text/plain"
+
+    async def page(self) -> bytes:
+        return b""
+
+
+def _call(lease_id: str) -> Call:
+    peer = Peer(uid=0, name="root", privileged=True)
+    return Call(peer=peer, path={"lease_id": lease_id}, once={}, many={}, body=None)

@@ -1,0 +1,331 @@
+"""The adapter against a dockerd that misbehaves; what a good one does is in the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from enforcer.adapters.docker import DockerEngine
+from enforcer.adapters.dockerjson import (
+    parse_event,
+    parse_inspect,
+    parse_limits,
+    parse_list,
+    update_body,
+)
+from enforcer.errors import UnavailableError
+from enforcer.model import LEASE_LABEL, Container, ContainerLimits
+from enforcer.ports import Docker
+from enforcer.quantities import CORE, GIB, MIB, Bytes, Cpus
+from tests.unit.dockerd import Dockerd
+
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+LEASE_ID = "0123456789abcdef" * 2
+NOBODY = Container(id=A, name="listed", image="old", running=False, cgroup_parent="")
+TIMEOUT_SECONDS = 0.3
+
+
+@asynccontextmanager
+async def engine(path: Path) -> AsyncIterator[DockerEngine]:
+    made = DockerEngine(path / "docker.sock", timeout_seconds=TIMEOUT_SECONDS)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@asynccontextmanager
+async def following(docker: Docker, seen: list[str]) -> AsyncIterator[None]:
+    """Follow the events for as long as the context lasts, from the first "" on."""
+    begun = asyncio.Event()
+
+    async def follow() -> None:
+        async for event in docker.events():
+            seen.append(event)
+            begun.set()
+
+    task = asyncio.create_task(follow())
+    try:
+        await asyncio.wait_for(begun.wait(), 5)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come about")
+
+
+@pytest.mark.asyncio
+async def test_without_events_every_container_is_inspected_every_time(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    dockerd.add(A)
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        for _ in range(2):
+            assert (await docker.containers())[A].cgroup_parent == "a.slice"
+    assert dockerd.asked[A] == 2
+
+
+@pytest.mark.asyncio
+async def test_with_events_only_what_changed_is_inspected(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    for one in (A, B, C):
+        dockerd.add(one)
+    seen: list[str] = []
+    async with (
+        dockerd.serving(tmp_path / "docker.sock"),
+        engine(tmp_path) as docker,
+        following(docker, seen),
+    ):
+        await docker.containers()
+        dockerd.add(B, Memory=GIB)
+        await dockerd.tell_of(B)
+        await until(lambda: B in seen)
+        found = await docker.containers()
+        await docker.containers()
+    assert found[B].docker.memory == GIB
+    assert (dockerd.asked[A], dockerd.asked[B], dockerd.asked["list"]) == (1, 2, 3)
+    assert seen == ["", B]
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_breaks_off_is_taken_up_and_nothing_known_is_believed(
+    tmp_path: Path,
+) -> None:
+    dockerd = Dockerd()
+    dockerd.add(A)
+    seen: list[str] = []
+    async with (
+        dockerd.serving(tmp_path / "docker.sock"),
+        engine(tmp_path) as docker,
+        following(docker, seen),
+    ):
+        await docker.containers()
+        await dockerd.end_streams()
+        await until(lambda: seen == ["", ""])
+        await docker.containers()
+    assert dockerd.asked[A] == 2
+
+
+@pytest.mark.asyncio
+async def test_one_container_that_cannot_be_inspected_does_not_hide_the_others(
+    tmp_path: Path,
+) -> None:
+    dockerd = Dockerd()
+    for one in (A, B):
+        dockerd.add(one)
+    dockerd.hung.add(B)
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        found = await docker.containers()
+        assert set(found) == {A, B}
+        assert found[B].running
+        assert found[B].cgroup_parent == ""
+        began = time.monotonic()
+        assert set(await docker.containers()) == {A, B}
+        assert time.monotonic() - began < TIMEOUT_SECONDS
+        assert dockerd.asked[B] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_dockerd_that_hangs_altogether_is_an_error_in_time(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    for number in range(40):
+        dockerd.add(f"{number:064x}")
+        dockerd.hung.add(f"{number:064x}")
+    began = time.monotonic()
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        with pytest.raises(UnavailableError) as raised:
+            await docker.containers()
+        assert raised.value.code == "docker.timeout"
+        dockerd.hung.add("list")
+        with pytest.raises(UnavailableError) as raised:
+            await docker.containers()
+        assert raised.value.code == "docker.timeout"
+        dockerd.hung.clear()
+        assert len(await docker.containers()) == 40
+    assert time.monotonic() - began < 10 * TIMEOUT_SECONDS + 2
+
+
+@pytest.mark.asyncio
+async def test_no_dockerd_is_an_error_and_one_that_comes_is_found(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    async with engine(tmp_path) as docker:
+        with pytest.raises(UnavailableError) as raised:
+            await docker.containers()
+        assert raised.value.code == "docker.unreachable"
+        first = asyncio.ensure_future(anext(docker.events()))
+        await asyncio.sleep(0.05)
+        async with dockerd.serving(tmp_path / "docker.sock"):
+            assert await asyncio.wait_for(first, 5) == ""
+            assert await docker.containers() == {}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("nonsense", [b"", b"nonsense", b"\xff\xfe", b"[" * 100_000])
+async def test_nonsense_in_place_of_a_list_is_an_error(tmp_path: Path, nonsense: bytes) -> None:
+    dockerd = Dockerd()
+    dockerd.nonsense = nonsense
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        with pytest.raises(UnavailableError) as raised:
+            await docker.containers()
+    assert raised.value.code == "docker.error"
+
+
+@pytest.mark.asyncio
+async def test_closing_does_not_wait_for_a_stream_that_hangs(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    dockerd.hung.add("events")
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        follow = asyncio.ensure_future(anext(docker.events()))
+        await until(lambda: dockerd.asked["events"] == 1)
+        began = time.monotonic()
+        follow.cancel()
+        await asyncio.gather(follow, return_exceptions=True)
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.asyncio
+async def test_an_event_of_any_size_costs_bounded_memory_and_is_not_lost(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    seen: list[str] = []
+    async with (
+        dockerd.serving(tmp_path / "docker.sock"),
+        engine(tmp_path) as docker,
+        following(docker, seen),
+    ):
+        for _ in range(3):
+            await dockerd.tell(b"x" * (1 << 20))
+        await dockerd.tell(b"\n")
+        await dockerd.tell(b"\n")
+        await dockerd.tell_of(A)
+        await until(lambda: A in seen)
+    assert seen == ["", "", A]
+
+
+@pytest.mark.asyncio
+async def test_an_update_of_a_container_that_ends_meanwhile_is_no_error(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    dockerd.add(A)
+    dockerd.refuse_updates = "container is not running"
+    limits = ContainerLimits(memory=Bytes(GIB))
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        with pytest.raises(UnavailableError, match="not running") as raised:
+            await docker.update(A, limits)
+        assert raised.value.code == "docker.error"
+        dockerd.containers[A]["State"] = {"Running": False}
+        assert not await docker.update(A, limits)
+        assert not await docker.update(B, limits)
+    assert len(dockerd.bodies) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_container_whose_limit_is_a_quota_gets_a_quota(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    dockerd.add(A, CpuQuota=50_000, CpuPeriod=100_000)
+    limits = ContainerLimits(cpu=Cpus(1_500_000), tasks=7)
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        assert await docker.update(A, limits)
+    assert dockerd.bodies == [{"CpuPeriod": 100_000, "CpuQuota": 150_000, "PidsLimit": 7}]
+
+
+@pytest.mark.parametrize(
+    ("host", "limits"),
+    [
+        ({}, ContainerLimits()),
+        ({"NanoCpus": 1_500_000_000}, ContainerLimits(cpu=Cpus(1_500_000))),
+        ({"CpuQuota": 25_000, "CpuPeriod": 50_000}, ContainerLimits(cpu=Cpus(500_000))),
+        ({"CpuQuota": 25_000}, ContainerLimits(cpu=Cpus(250_000))),
+        ({"CpuQuota": -1, "CpuPeriod": 50_000}, ContainerLimits()),
+        (
+            {"Memory": GIB, "MemorySwap": 2 * GIB},
+            ContainerLimits(memory=Bytes(GIB), swap=Bytes(GIB)),
+        ),
+        ({"Memory": GIB, "MemorySwap": GIB}, ContainerLimits(memory=Bytes(GIB), swap=Bytes(0))),
+        ({"Memory": GIB, "MemorySwap": -1}, ContainerLimits(memory=Bytes(GIB))),
+        ({"Memory": GIB}, ContainerLimits(memory=Bytes(GIB), swap=Bytes(GIB))),
+        ({"MemorySwap": -1}, ContainerLimits()),
+        ({"PidsLimit": None}, ContainerLimits()),
+        ({"PidsLimit": 0}, ContainerLimits()),
+        ({"PidsLimit": -1}, ContainerLimits()),
+        ({"PidsLimit": 100}, ContainerLimits(tasks=100)),
+        ({"NanoCpus": "1", "Memory": True, "PidsLimit": 1.5}, ContainerLimits()),
+    ],
+)
+def test_dockers_zero_and_minus_one_are_no_limit(
+    host: dict[str, object], limits: ContainerLimits
+) -> None:
+    assert parse_limits(host) == limits
+
+
+def test_memory_is_always_updated_together_with_swap() -> None:
+    limits = ContainerLimits(cpu=CORE, memory=Bytes(64 * MIB), swap=Bytes(MIB), tasks=5)
+    assert update_body(limits, by_quota=False) == {
+        "NanoCpus": 1_000_000_000,
+        "Memory": 64 * MIB,
+        "MemorySwap": 65 * MIB,
+        "PidsLimit": 5,
+    }
+    assert update_body(ContainerLimits(memory=Bytes(MIB)), by_quota=False) == {
+        "Memory": MIB,
+        "MemorySwap": -1,
+        "PidsLimit": -1,
+    }
+
+
+@pytest.mark.parametrize(
+    "label", ["", "x", LEASE_ID.upper(), LEASE_ID + "\n", LEASE_ID + "0", 7, None, ["a"]]
+)
+def test_a_label_that_is_no_leases_id_is_not_passed_on(label: object) -> None:
+    raw = {"Config": {"Labels": {LEASE_LABEL: label}}}
+    assert parse_inspect(raw, NOBODY).container.lease_id is None
+
+
+def test_a_label_that_may_be_a_leases_id_is_passed_on() -> None:
+    raw = {"Config": {"Labels": {LEASE_LABEL: LEASE_ID, "other": "x"}}}
+    assert parse_inspect(raw, NOBODY).container.lease_id == LEASE_ID
+
+
+@pytest.mark.parametrize("raw", [None, [], "x", {}, {"State": 7, "Config": [], "HostConfig": "x"}])
+def test_an_inspect_that_says_nothing_leaves_what_was_listed(raw: object) -> None:
+    assert parse_inspect(raw, NOBODY).container == NOBODY
+
+
+def test_a_container_between_two_restarts_does_not_run() -> None:
+    raw = {"State": {"Running": True, "Restarting": True, "Pid": 0}}
+    container = parse_inspect(raw, NOBODY).container
+    assert not container.running
+    assert container.pid is None
+
+
+@pytest.mark.parametrize("raw", [None, {}, "x", [None], [{}], [{"Id": "../../x"}], [{"Id": 7}]])
+def test_a_list_entry_without_an_id_is_left_out(raw: object) -> None:
+    assert parse_list(raw) == {}
+
+
+def test_a_list_entry_says_what_it_can() -> None:
+    listed = parse_list([{"Id": A, "Names": None, "Labels": None, "State": "paused"}])[A]
+    assert listed.state == "paused"
+    assert listed.container.running
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"x", b"[]", b"\xff", b"[" * 100_000, b'{"Actor": {"ID": "short"}}', b'{"Actor":1}'],
+)
+def test_an_event_that_cannot_be_read_may_be_any_containers(line: bytes) -> None:
+    assert parse_event(line) == ""
+
+
+def test_an_event_tells_its_container() -> None:
+    assert parse_event(json.dumps({"Actor": {"ID": A}}).encode()) == A

@@ -1,0 +1,470 @@
+"""The difference between wish and world, on a world that does what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, assert_never
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enforcer.desired import desired
+from enforcer.easing import Easing
+from enforcer.model import (
+    Action,
+    Cause,
+    Cgroup,
+    Config,
+    Container,
+    ContainerLimits,
+    CreateSlice,
+    Deferred,
+    Desired,
+    Lease,
+    Limits,
+    Observed,
+    RemoveSlice,
+    ReportDrift,
+    SetLimits,
+    SetOomScoreAdj,
+    UpdateContainer,
+    Usage,
+)
+from enforcer.names import (
+    ADOPTED,
+    ROOT,
+    WORKLOAD,
+    UnitName,
+    ancestors,
+    parent,
+    profile_slice,
+    user_slice,
+)
+from enforcer.quantities import Bytes, Cpus
+from enforcer.reconcile import Known, Reconciled, reconcile
+from tests.unit.test_desired import Admitted, admitted
+from tests.unit.worlds import TOP, as_desired, config, container, cpus, gib, lease, observed
+
+CONFIG = config()
+ALICE = lease("alice", promised=(1, 2))
+TOTALS = {"alice": (cpus(4), gib(8))}
+NOW = Easing(now=1000.0)
+GRACE = Easing(now=1000.0, grace_seconds=60.0)
+
+
+def wish(
+    *leases: Lease, caps: Mapping[UnitName, Cpus] | None = None, of: Config = CONFIG
+) -> Desired:
+    return desired(of, leases, observed(), caps=caps or {}, totals=TOTALS)
+
+
+def known_of(wanted: Desired, capped: Iterable[UnitName] = ()) -> Known:
+    return Known(
+        slices={unit: one.limits for unit, one in wanted.slices.items()},
+        containers={one.id: one.limits for one in wanted.containers.values()},
+        capped=frozenset(capped),
+    )
+
+
+def act(wanted: Desired, world: Observed, known: Known | None = None) -> tuple[Action, ...]:
+    return reconcile(wanted, world, known=known or Known(), easing=NOW).actions
+
+
+def apply(actions: Iterable[Action], world: Observed) -> Observed:
+    """Return the world after the actions, with the kernel's habits."""
+    cgroups, containers = dict(world.cgroups), dict(world.containers or {})
+    for action in actions:
+        match action:
+            case CreateSlice():
+                assert parent(action.unit) is None or parent(action.unit) in cgroups
+                cgroups[action.unit] = Cgroup(
+                    unit=action.unit, limits=action.limits, usage=Usage(), populated=False
+                )
+            case SetLimits():
+                one = cgroups[action.unit]
+                values = {name: getattr(action.limits, name) for name in action.fields}
+                cgroups[action.unit] = replace(one, limits=replace(one.limits, **values))
+            case RemoveSlice():
+                assert not cgroups.pop(action.unit).populated
+            case UpdateContainer():
+                box = containers[action.container_id]
+                cpu = action.limits.cpu
+                rounded = None if cpu is None else Cpus(-(-cpu // 10_000) * 10_000)
+                kernel = replace(action.limits, cpu=rounded, swap=None)
+                containers[box.id] = replace(box, kernel=kernel)
+            case SetOomScoreAdj():
+                box = containers[action.container_id]
+                containers[box.id] = replace(box, oom_score_adj=action.value)
+            case ReportDrift():
+                pass
+            case _:
+                assert_never(action)
+    return replace(world, cgroups=cgroups, containers=containers)
+
+
+def fields(actions: Iterable[Action]) -> list[tuple[UnitName, tuple[str, ...], Cause]]:
+    return [(one.unit, one.fields, one.cause) for one in actions if isinstance(one, SetLimits)]
+
+
+# --- slices --------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_made_parents_first() -> None:
+    actions = act(wish(ALICE), observed())
+    made = [one.unit for one in actions if isinstance(one, CreateSlice)]
+    assert made[:4] == list(TOP)
+    assert made[-1] == ALICE.unit
+    assert all(isinstance(one, CreateSlice) and one.cause is Cause.NEW for one in actions)
+
+
+def test_nothing_is_done_where_the_world_is_as_it_ought_to_be() -> None:
+    wanted = wish(ALICE)
+    assert act(wanted, observed(as_desired(wanted))) == ()
+
+
+def _bent(wanted: Desired, unit: UnitName, **values: object) -> Observed:
+    """The world as wished for, but for one slice."""
+    cgroups = {one.unit: one for one in as_desired(wanted)}
+    cgroup = cgroups[unit]
+    changed: dict[str, Any] = dict(values)
+    cgroups[unit] = replace(cgroup, limits=replace(cgroup.limits, **changed))
+    return observed(cgroups.values())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cpu_quota", None),
+        ("cpu_weight", 10_000),
+        ("memory_min", Bytes(0)),
+        ("memory_max", None),
+        ("memory_high", gib(1)),
+        ("swap_max", None),
+        ("tasks_max", 5),
+        ("cpus", "0-1"),
+    ],
+)
+def test_what_somebody_else_changed_is_drift_and_is_put_back(field: str, value: object) -> None:
+    wanted = wish(ALICE)
+    world = _bent(wanted, ALICE.unit, **{field: value})
+    actions = act(wanted, world, known_of(wanted))
+    assert fields(actions) == [(ALICE.unit, (field,), Cause.DRIFT)]
+    assert act(wanted, apply(actions, world), known_of(wanted)) == ()
+
+
+def test_what_is_no_longer_on_disk_is_set_for_good_though_the_kernel_has_it() -> None:
+    wanted = wish(ALICE)
+    world = replace(observed(as_desired(wanted)), unlasting=frozenset({ROOT, ALICE.unit}))
+    (action,) = act(wanted, world, known_of(wanted))
+    assert isinstance(action, SetLimits)
+    # the lease's slice never was on disk
+    assert (action.unit, action.cause, action.lasting) == (ROOT, Cause.DRIFT, True)
+    assert {"cpu_quota", "memory_max", "swap_max", "tasks_max"} <= set(action.fields)
+    # nobody used these, and to set them would switch a controller on
+    assert not {"io_weight", "cpus"} & set(action.fields)
+    assert fields(act(wanted, world)) == [(ROOT, action.fields, Cause.CHANGED)]
+
+
+def test_what_is_used_is_set_for_good_as_well() -> None:
+    wanted = wish(ALICE)
+    root = wanted.slices[ROOT]
+    limits = replace(root.limits, io_weight=100, cpus="0-1")
+    wanted = replace(wanted, slices={**wanted.slices, ROOT: replace(root, limits=limits)})
+    world = replace(observed(as_desired(wanted)), unlasting=frozenset({ROOT}))
+    (action,) = act(wanted, world, known_of(wanted))
+    assert isinstance(action, SetLimits)
+    assert {"io_weight", "cpus"} <= set(action.fields)
+
+
+def test_our_own_change_of_mind_is_a_change() -> None:
+    before = wish(ALICE)
+    after = wish(replace(ALICE, grant=replace(ALICE.grant, mem_limit=gib(5))))
+    actions = act(after, observed(as_desired(before)), known_of(before))
+    assert fields(actions) == [(ALICE.unit, ("memory_max",), Cause.CHANGED)]
+
+
+def test_a_difference_found_at_the_start_is_a_change() -> None:
+    wanted = wish(ALICE)
+    world = _bent(wanted, ALICE.unit, cpu_weight=5)
+    assert fields(act(wanted, world)) == [(ALICE.unit, ("cpu_weight",), Cause.CHANGED)]
+
+
+def test_a_cap_and_its_release_are_shares() -> None:
+    free, capped = wish(ALICE), wish(ALICE, caps={ALICE.unit: cpus(0.5)})
+    for before, after in ((free, capped), (capped, free)):
+        known = known_of(before, [ALICE.unit])
+        actions = act(after, observed(as_desired(before)), known)
+        assert fields(actions) == [(ALICE.unit, ("cpu_quota",), Cause.SHARE)]
+
+
+def test_one_slice_is_told_apart_by_cause_and_by_direction() -> None:
+    before = wish(ALICE)
+    smaller = replace(ALICE, grant=replace(ALICE.grant, mem_limit=gib(3), cpu_limit=cpus(3)))
+    world = _bent(before, ALICE.unit, cpu_weight=7)
+    found = fields(act(wish(smaller), world, known_of(before)))
+    assert found == [
+        (ALICE.unit, ("cpu_quota",), Cause.CHANGED),
+        (ALICE.unit, ("cpu_weight",), Cause.DRIFT),
+        (ALICE.unit, ("memory_max",), Cause.CHANGED),
+    ]
+
+
+def test_what_grows_grows_from_the_root_and_what_shrinks_from_the_leaves() -> None:
+    little = wish(lease("alice", promised=(0, 1)))
+    much = wish(lease("alice", promised=(0, 3)))
+    path = [ROOT, WORKLOAD, profile_slice("small"), user_slice("small", "alice"), ALICE.unit]
+    up = fields(act(much, observed(as_desired(little)), known_of(little)))
+    down = fields(act(little, observed(as_desired(much)), known_of(much)))
+    assert [unit for unit, names, _ in up if names == ("memory_min",)] == path
+    assert [unit for unit, names, _ in down if names == ("memory_min",)] == path[::-1]
+
+
+def test_an_io_weight_counts_only_where_both_sides_know_one() -> None:
+    weighed = config(replace(CONFIG.profiles["small"], io_weight=300))
+    wanted = wish(ALICE, of=weighed)
+    assert act(wanted, _bent(wanted, ALICE.unit, io_weight=None)) == ()
+    assert fields(act(wanted, _bent(wanted, ALICE.unit, io_weight=100))) == [
+        (ALICE.unit, ("io_weight",), Cause.CHANGED)
+    ]
+    plain = wish(ALICE)
+    assert act(plain, _bent(plain, ALICE.unit, io_weight=100)) == ()
+
+
+def test_a_leaf_that_may_go_is_removed_once_it_is_empty() -> None:
+    wanted = replace(wish(), removable=frozenset({ALICE.unit, lease("never").unit}))
+    there = (*as_desired(wanted), *as_desired(wish(ALICE))[-1:])
+    assert act(wanted, observed(there)) == ()
+    empty = (*there[:-1], replace(there[-1], populated=False))
+    assert act(wanted, observed(empty)) == (RemoveSlice(unit=ALICE.unit),)
+
+
+def test_what_only_an_operator_can_mend_is_handed_on() -> None:
+    report = ReportDrift(what="engine-outside", subject="x", message="y", command="z")
+    wanted = replace(wish(), reports=(report,))
+    assert act(wanted, observed(as_desired(wanted))) == (report,)
+
+
+# --- containers ----------------------------------------------------------------------------
+
+
+def _with_container(kernel: ContainerLimits | None, score: int | None = None) -> Observed:
+    box = replace(container("box", ALICE), kernel=kernel, oom_score_adj=score)
+    wanted = desired(CONFIG, [ALICE], observed(containers=[box]), caps={}, totals=TOTALS)
+    return observed(as_desired(wanted, empty=[ADOPTED]), [box])
+
+
+def _wish_in(world: Observed) -> Desired:
+    return desired(CONFIG, [ALICE], world, caps={}, totals=TOTALS)
+
+
+def test_a_scope_is_mended_through_docker_and_runcs_rounding_is_no_drift() -> None:
+    right = ContainerLimits(cpu=cpus(2.009), memory=gib(4))
+    world = _with_container(right, score=-250)
+    assert act(_wish_in(world), world) == ()
+    for wrong in (
+        replace(right, cpu=cpus(2.01)),
+        replace(right, cpu=None),
+        replace(right, memory=gib(5)),
+        replace(right, tasks=5),
+    ):
+        world = _with_container(wrong, score=-250)
+        wanted = _wish_in(world)
+        (action,) = act(wanted, world, known_of(wanted))
+        assert isinstance(action, UpdateContainer)
+        assert action.cause is Cause.DRIFT
+        assert act(wanted, apply([action], world)) == ()
+
+
+def test_a_new_wish_for_a_scope_is_a_change() -> None:
+    world = _with_container(ContainerLimits(cpu=cpus(2), memory=gib(1)), score=-250)
+    (unknown,) = act(_wish_in(world), world)
+    known = Known(containers={"box0123456789abcdef": ContainerLimits(cpu=cpus(2), memory=gib(1))})
+    (changed,) = act(_wish_in(world), world, known)
+    assert isinstance(unknown, UpdateContainer)
+    assert isinstance(changed, UpdateContainer)
+    assert unknown.cause is changed.cause is Cause.CHANGED
+
+
+def test_a_leaf_grows_before_its_scope_and_shrinks_after_it() -> None:
+    small = _with_container(ContainerLimits(cpu=cpus(2), memory=gib(4)), score=-250)
+    bigger = replace(ALICE, grant=replace(ALICE.grant, mem_limit=gib(6)))
+    grown = desired(CONFIG, [bigger], small, caps={}, totals=TOTALS)
+    up = act(grown, small)
+    assert [type(one) for one in up] == [SetLimits, UpdateContainer]
+    down = act(_wish_in(small), apply(up, small))
+    assert [type(one) for one in down] == [UpdateContainer, SetLimits]
+
+
+def test_the_oom_score_is_written_where_it_is_read_and_differs() -> None:
+    right = ContainerLimits(cpu=cpus(2), memory=gib(4))
+    world = _with_container(right, score=0)
+    wanted = _wish_in(world)
+    (action,) = act(wanted, world)
+    assert isinstance(action, SetOomScoreAdj)
+    assert action.value == -250
+    assert act(wanted, apply([action], world)) == ()
+    unread = _with_container(right, score=None)
+    assert act(_wish_in(unread), unread) == ()
+
+
+def test_a_container_that_is_just_starting_or_gone_is_left_alone() -> None:
+    world = _with_container(None)
+    wanted = _wish_in(world)
+    assert act(wanted, world) == ()
+    assert act(wanted, replace(world, containers={})) == ()
+    assert act(wanted, replace(world, containers=None)) == ()
+
+
+# --- easing --------------------------------------------------------------------------------
+
+
+def _using(wanted: Desired, used: Bytes, *boxes: Container) -> Observed:
+    usage = {ALICE.unit: Usage(memory_current=used)}
+    return observed(as_desired(wanted, usage=usage), boxes)
+
+
+def _resized(memory: float) -> Lease:
+    return replace(ALICE, grant=replace(ALICE.grant, mem_limit=gib(memory)))
+
+
+def ease(wanted: Desired, world: Observed, known: Known, easing: Easing = NOW) -> Reconciled:
+    return reconcile(wanted, world, known=known, easing=easing)
+
+
+def test_a_lowered_limit_waits_until_usage_allows() -> None:
+    before, after = wish(ALICE), wish(_resized(3))
+    full = ease(after, _using(before, gib(3.5)), known_of(before))
+    assert full.actions == ()
+    assert full.deferred == (Deferred(subject=ALICE.unit, wanted=gib(3), deadline=None),)
+    free = ease(after, _using(before, gib(2.8)), known_of(before))
+    assert fields(free.actions) == [(ALICE.unit, ("memory_max",), Cause.CHANGED)]
+    assert free.deferred == ()
+
+
+def test_after_the_grace_it_is_applied_whatever_is_used() -> None:
+    before, after = wish(ALICE), wish(_resized(3))
+    world = _using(before, gib(3.5))
+    first = ease(after, world, known_of(before), GRACE)
+    assert first.deferred[0].deadline == 1060.0
+    later = replace(GRACE, now=1059.0, deferred=first.deferred)
+    assert ease(after, world, known_of(before), later).deferred == first.deferred
+    over = replace(GRACE, now=1060.0, deferred=first.deferred)
+    assert fields(ease(after, world, known_of(before), over).actions)
+
+
+def test_a_deferred_limit_that_is_lowered_further_has_a_new_grace() -> None:
+    before = wish(ALICE)
+    world = _using(before, gib(3.9))
+    first = ease(wish(_resized(3)), world, known_of(before), GRACE)
+    later = replace(GRACE, now=1030.0, deferred=first.deferred)
+    looser = ease(wish(_resized(3.5)), world, known_of(before), later)
+    assert looser.deferred == (Deferred(subject=ALICE.unit, wanted=gib(3.5), deadline=1060.0),)
+    tighter = ease(wish(_resized(2)), world, known_of(before), later)
+    assert tighter.deferred == (Deferred(subject=ALICE.unit, wanted=gib(2), deadline=1090.0),)
+
+
+def test_a_first_limit_and_a_raise_never_wait() -> None:
+    wanted = wish(ALICE)
+    usage = Usage(memory_current=gib(50))
+    bare = [replace(one, limits=Limits(), usage=usage) for one in as_desired(wanted)]
+    first = ease(wanted, observed(bare), Known())
+    assert first.deferred == ()
+    unlimited = Known(slices=dict.fromkeys(wanted.slices, Limits()))
+    assert ease(wanted, observed(bare), unlimited).deferred == ()
+    raised = ease(wish(_resized(6)), _using(wanted, gib(3.99)), known_of(wanted))
+    assert fields(raised.actions) == [(ALICE.unit, ("memory_max",), Cause.CHANGED)]
+
+
+@pytest.mark.parametrize("found", [None, gib(8)])
+def test_a_limit_somebody_raised_is_put_back_once_usage_allows(found: Bytes | None) -> None:
+    wanted = wish(ALICE)
+    world = _bent(wanted, ALICE.unit, memory_max=found)
+    assert fields(ease(wanted, world, known_of(wanted)).actions)
+    cgroup = replace(world.cgroups[ALICE.unit], usage=Usage(memory_current=gib(7)))
+    full = replace(world, cgroups={**world.cgroups, ALICE.unit: cgroup})
+    waiting = ease(wanted, full, known_of(wanted))
+    assert waiting.actions == ()
+    assert waiting.deferred
+
+
+def test_a_scope_waits_with_its_leaf() -> None:
+    box = replace(
+        container("box", ALICE),
+        kernel=ContainerLimits(cpu=cpus(2), memory=gib(4)),
+        oom_score_adj=-250,
+    )
+    world = observed(containers=[box])
+    before = desired(CONFIG, [ALICE], world, caps={}, totals=TOTALS)
+    after = desired(CONFIG, [_resized(3)], world, caps={}, totals=TOTALS)
+    full = ease(after, _using(before, gib(3.5), box), known_of(before))
+    assert full.actions == ()
+    free = ease(after, _using(before, gib(1), box), known_of(before))
+    assert [type(one) for one in free.actions] == [UpdateContainer, SetLimits]
+
+
+def _outside(used: float | None) -> tuple[Desired, Observed]:
+    box = replace(
+        container("box"),
+        scope="system.slice/docker-box.scope",
+        kernel=ContainerLimits(cpu=cpus(1), tasks=1000),
+        usage=None if used is None else Usage(memory_current=gib(used)),
+    )
+    world = observed(containers=[box])
+    wanted = replace(desired(CONFIG, [], world, caps={}, totals={}), reports=())
+    return wanted, observed(as_desired(wanted), [box])
+
+
+def test_a_container_outside_is_not_killed_by_its_first_limit_either() -> None:
+    wanted, world = _outside(3)
+    waiting = ease(wanted, world, Known(), GRACE)
+    assert waiting.actions == ()
+    assert [one.deadline for one in waiting.deferred] == [1060.0]
+    over = replace(GRACE, now=1061.0, deferred=waiting.deferred)
+    assert [type(one) for one in ease(wanted, world, Known(), over).actions] == [UpdateContainer]
+    for used in (1, None):
+        wanted, world = _outside(used)
+        assert [type(one) for one in ease(wanted, world, Known()).actions] == [UpdateContainer]
+
+
+# --- for any two wishes --------------------------------------------------------------------
+
+
+def _wished(one: Admitted) -> Desired:
+    return desired(one.config, one.leases, observed(), caps={}, totals=one.totals)
+
+
+@settings(max_examples=60)
+@given(admitted(), admitted())
+def test_from_any_wish_to_any_other_one_step_is_enough(one: Admitted, other: Admitted) -> None:
+    before, after = _wished(one), _wished(other)
+    world = apply(act(before, observed()), observed())
+    assert act(before, world) == ()
+    actions = act(after, world, known_of(before))
+    settled = apply(actions, world)
+    assert act(after, settled, known_of(after)) == ()
+
+
+@settings(max_examples=60)
+@given(admitted(), st.data())
+def test_on_the_way_no_floor_exceeds_the_one_above(one: Admitted, data: st.DataObject) -> None:
+    world = observed()
+    for _ in range(3):
+        stay = set(data.draw(st.sets(st.sampled_from(one.leases)))) if one.leases else set()
+        wanted = desired(
+            one.config,
+            stay,
+            world,
+            caps={},
+            totals=one.totals,
+            removable={held.unit for held in one.leases},
+        )
+        for action in act(wanted, world):
+            world = apply([action], world)
+            for unit, cgroup in world.cgroups.items():
+                assert all(above in world.cgroups for above in ancestors(unit))
+                below = [low.limits for low in world.cgroups.values() if parent(low.unit) == unit]
+                floors = sum(limits.memory_min for limits in below)
+                assert floors <= cgroup.limits.memory_min or not below
+        assert {held.unit for held in stay} == {h.unit for h in one.leases} & world.cgroups.keys()
