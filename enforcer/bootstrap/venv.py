@@ -149,7 +149,9 @@ def _build(folder: Path, requirements: str, purpose: str, tools: Tools) -> None:
         raise _failed("making a virtual environment", created, "see above; then start again")
     lock = folder / "requirements.lock"
     lock.write_text(requirements)
-    words = (str(folder / "bin" / "python"), "-m", "pip", "install", "--require-hashes")
+    # The lock is complete. Left to look for dependencies by itself, pip takes a "name[extra]" of one
+    # of them for a package that is not pinned, as soon as a newer one is published.
+    words = (str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--require-hashes")
     options = ("--no-input", "--disable-pip-version-check", "--progress-bar=off", "-r", str(lock))
     installed = _run(
         tools, f"Installing {count} Python packages", (*words, *options), INSTALL_SECONDS

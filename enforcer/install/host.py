@@ -169,7 +169,7 @@ class Host:
         make = (sys.executable, "-m", "venv", str(venv))
         self._must("Making the virtual environment", make, _SECONDS)
         pip = [str(venv / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check"]
-        pip += ["--require-hashes", "-r", str(lock)]
+        pip += ["--no-deps", "--require-hashes", "-r", str(lock)]
         if wheels is not None:
             pip += ["--no-index", "--find-links", str(wheels)]
         self._must("Installing Python packages", pip, _PIP_SECONDS)

@@ -148,7 +148,7 @@ systemctl disable prometheus.service prometheus-node-exporter.service 2>/dev/nul
 systemctl mask {" ".join(QUIET_UNITS)}
 
 python3 -m venv {VENV}
-{VENV}/bin/pip install --quiet --no-index --find-links {WHEELS} --require-hashes \\
+{VENV}/bin/pip install --quiet --no-index --find-links {WHEELS} --no-deps --require-hashes \\
     --no-input --disable-pip-version-check --root-user-action=ignore -r {REQUIREMENTS}
 sha256sum {REQUIREMENTS} | cut -d ' ' -f 1 > {STAMP}
 
