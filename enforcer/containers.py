@@ -94,7 +94,7 @@ def oom_score_adj(slices: Mapping[UnitName, DesiredSlice], unit: UnitName, guara
     """
     limits = (slices[above].limits.memory_max for above in ancestors(unit) if above in slices)
     within = min((limit for limit in limits if limit is not None), default=0)
-    return max(_SCORE_LEAST, -(1000 * guarantee // within)) if within else 0
+    return max(_SCORE_LEAST, -round(1000 * guarantee / within)) if within else 0
 
 
 def _is_of(container: Container, lease: Lease) -> bool:

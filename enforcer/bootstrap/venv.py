@@ -149,12 +149,13 @@ def _build(folder: Path, requirements: str, purpose: str, tools: Tools) -> None:
         raise _failed("making a virtual environment", created, "see above; then start again")
     lock = folder / "requirements.lock"
     lock.write_text(requirements)
-    # The lock is complete. Left to look for dependencies by itself, pip takes a "name[extra]" of one
-    # of them for a package that is not pinned, as soon as a newer one is published.
-    words = (str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--require-hashes")
-    options = ("--no-input", "--disable-pip-version-check", "--progress-bar=off", "-r", str(lock))
+    # --no-deps: the lock is complete. Left to look for dependencies, pip takes a "name[extra]" in
+    # one of them for a package that is not pinned, as soon as a newer one is published.
+    words = (str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps")
+    options = ("--no-input", "--disable-pip-version-check", "--progress-bar=off")
+    exactly = ("--require-hashes", "-r", str(lock))
     installed = _run(
-        tools, f"Installing {count} Python packages", (*words, *options), INSTALL_SECONDS
+        tools, f"Installing {count} Python packages", (*words, *options, *exactly), INSTALL_SECONDS
     )
     if installed.returncode != 0:
         raise _failed(

@@ -221,7 +221,7 @@ def test_a_venv_is_made_once(lock: Path, tmp_path: Path) -> None:
     second = ensure_venv(lock, "to test", tools=tools(tmp_path, runner))
     assert first == second
     assert runner.ran_with("-m venv") == 1
-    assert runner.ran_with("pip install --no-deps --require-hashes") == 1
+    assert runner.ran_with("pip install --no-deps") == 1
 
 
 def test_what_will_be_installed_and_where_is_said_before(lock: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from enforcer.names import (
 )
 from enforcer.quantities import MIB, PAGE, Bytes, Cpus
 from enforcer.shares import MIN_QUOTA
+from enforcer.slices import KERNELS_OWN
 from enforcer.tree import Totals
 from tests.unit.worlds import (
     LARGE,
@@ -82,9 +83,9 @@ def test_a_lease_has_its_leaf_its_users_and_its_profiles_slice_parents_first() -
     assert limits[profile_slice("large")].cpu_quota == cpus(6)
     assert limits[profile_slice("large")].tasks_max == 9000
     assert limits[user_slice("small", "alice")].cpu_quota == cpus(3)
-    assert limits[user_slice("small", "alice")].memory_max == gib(6)
+    assert limits[user_slice("small", "alice")].memory_max == gib(6) + KERNELS_OWN
     assert limits[user_slice("large", "bob")].cpu_quota == cpus(6)
-    assert limits[user_slice("large", "bob")].memory_max == gib(24)
+    assert limits[user_slice("large", "bob")].memory_max == gib(24)  # the total of large
     assert limits[BOB.unit].memory_max == gib(16)
     assert limits[BOB.unit].swap_max == 0
     assert not found.slices[BOB.unit].lasting
@@ -311,7 +312,7 @@ def test_an_engine_outside_its_slice_is_reported_with_the_command_that_mends_it(
 
 
 @pytest.mark.parametrize(
-    ("guarantee", "score"), [(0, 0), (3, -500), (6, -999), (60, -999), (0.012, -1)]
+    ("guarantee", "score"), [(0, 0), (3, -500), (6, -999), (60, -999), (0.012, -2)]
 )
 def test_the_oom_killer_spares_in_proportion_to_the_guarantee(guarantee: float, score: int) -> None:
     slices = desired(CONFIG, [ALICE], NOBODY, caps={}, totals=TOTALS).slices

@@ -126,7 +126,7 @@ def cpu_of(pids: Sequence[int]) -> float:
 
 
 def _cpu(pid: int) -> float:
-    """schedstat counts exactly, utime and stime by sampled ticks; it is for each thread."""
+    """Schedstat counts exactly, utime and stime by sampled ticks; it is for each thread."""
     tasks = Path(f"/proc/{pid}/task")
     try:
         return sum(int((one / "schedstat").read_text().split()[0]) for one in tasks.iterdir()) / 1e9
