@@ -282,7 +282,9 @@ async def test_on_tcp_there_are_the_metrics_and_nothing_else() -> None:
     register = Register(Bounds(total=8, per_uid=8, reserved=0), lambda _: False)
     server = Server(metrics_app(Metrics(operations.published)), register)
     await server.start(listener)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+    # aiodns, where it is installed, keeps descriptors open after its session's end
+    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver())
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as session:
         for method, target, status in (
             ("GET", "/metrics", 200),
             ("GET", "/", 200),
