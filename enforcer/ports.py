@@ -131,7 +131,11 @@ class Kernel(Protocol):
         ...
 
     def scope(self, path: str) -> tuple[ContainerLimits, Usage, int | None] | None:
-        """Read a scope's limits, counters, and the oom_score_adj of its first process."""
+        """Read a scope's limits, counters, and its oom_score_adj.
+
+        That is what was set last, where every process has what it means for it; another number
+        where not; None without processes.
+        """
         ...
 
     def scopes(self) -> Mapping[str, str]:
@@ -139,7 +143,7 @@ class Kernel(Protocol):
         ...
 
     def set_oom_score_adj(self, path: str, value: int) -> int:
-        """Write it for every process of a scope; return how many were written."""
+        """Give it to a scope, so that kernels die before their server; return how many were written."""
         ...
 
     def host(self) -> tuple[Usage, Mapping[str, int]]:

@@ -14,7 +14,7 @@ from enforcer.adapters.cgroupfiles import COUNTERS, LIMIT_FIELDS, SCOPE_COUNTERS
 from enforcer.adapters.cgroupreader import CgroupReader, slurp
 from enforcer.adapters.cgrouptree import CgroupTree
 from enforcer.adapters.hostfiles import read_host
-from enforcer.adapters.oomscore import first_oom_score_adj, write_oom_score_adj
+from enforcer.adapters.oomscore import current_oom_score_adj, write_oom_score_adj
 from enforcer.model import Cgroup, ContainerLimits, Usage
 from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import Change
@@ -42,7 +42,8 @@ class CgroupFs:
         self._proc = proc
         self._readers: dict[str, CgroupReader] = {}
         self._tree = CgroupTree(root, clock, self._is_news)
-        self._oom_scores: dict[str, int | None] = {}
+        self._given: dict[str, int] = {}
+        self._oom_scores: dict[str, tuple[int, int | None]] = {}
         self._scopes: dict[str, tuple[Cgroup, _Scope]] = {}
         self._kept = 0
         self._may_keep = max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHERS)
@@ -72,8 +73,9 @@ class CgroupFs:
         return self._read(path, reader)
 
     def scope(self, path: str) -> _Scope | None:
-        """Read a scope's limits, counters, and the oom_score_adj of its first process.
+        """Read a scope's limits, counters, and its oom_score_adj.
 
+        That is what was set last, if every process has what that means for it.
         Of the counters only those of CPU, memory and tasks, and OOM kills: the leaf has the rest.
         """
         reader = self._readers.get(path)
@@ -84,10 +86,9 @@ class CgroupFs:
         reading = self._read(path, reader)
         if reading is None:
             return None
-        if reader.verified != verified or self._oom_scores.get(path) is None:
-            self._oom_scores[path] = first_oom_score_adj(self._root / path, self._proc)
+        score = self._oom_score(path, reading, afresh=reader.verified != verified)
         known = self._scopes.get(path)
-        if known is not None and known[0] is reading and known[1][2] == self._oom_scores[path]:
+        if known is not None and known[0] is reading and known[1][2] == score:
             return known[1]
         limits = ContainerLimits(
             cpu=reading.limits.cpu_quota,
@@ -95,7 +96,7 @@ class CgroupFs:
             swap=reading.limits.swap_max,
             tasks=reading.limits.tasks_max,
         )
-        scope = (limits, reading.usage, self._oom_scores[path])
+        scope = (limits, reading.usage, score)
         self._scopes[path] = (reading, scope)
         return scope
 
@@ -105,13 +106,18 @@ class CgroupFs:
         return dict(self._tree.scopes)
 
     def set_oom_score_adj(self, path: str, value: int) -> int:
-        """Write it for every process of a scope; return how many were written.
+        """Give it to a scope, each process what it means for it; return how many were written.
 
         Raises:
             UnavailableError: ``kernel.refused``: CAP_SYS_RESOURCE is missing.
         """
         self._oom_scores.pop(path, None)
-        return write_oom_score_adj(self._root / path, path, self._proc, value)
+        known = self._scopes.get(path)
+        limit = None if known is None else known[0].limits.memory_max
+        written = write_oom_score_adj(self._root / path, path, self._proc, value, limit)
+        if path in self._readers:
+            self._given[path] = value
+        return written
 
     def host(self) -> tuple[Usage, Mapping[str, int]]:
         """Return the machine's counters, and cpu.weight of the top-level cgroups but ours.
@@ -151,6 +157,17 @@ class CgroupFs:
         for path in list(self._readers):
             self._drop(path)
         self._tree.close()
+
+    def _oom_score(self, path: str, reading: Cgroup, *, afresh: bool) -> int | None:
+        """Look through the processes when their number has changed, and now and then."""
+        tasks, score = self._oom_scores.get(path, (-1, None))
+        if afresh or score is None or tasks != reading.usage.tasks:
+            limit = reading.limits.memory_max
+            score = current_oom_score_adj(
+                self._root / path, self._proc, self._given.get(path), limit
+            )
+            self._oom_scores[path] = (reading.usage.tasks, score)
+        return score
 
     def _refresh(self) -> None:
         self._tree.refresh()
@@ -199,4 +216,5 @@ class CgroupFs:
             reader.close()
             self._kept -= reader.descriptors
         self._oom_scores.pop(path, None)
+        self._given.pop(path, None)
         self._scopes.pop(path, None)

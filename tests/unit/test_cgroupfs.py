@@ -12,6 +12,7 @@ import pytest
 
 from enforcer.adapters.cgroupfs import CgroupFs
 from enforcer.adapters.cgroupreader import VERIFY_EVERY, CgroupReader, read_limits
+from enforcer.adapters.oomscore import UNEVEN
 from enforcer.errors import UnavailableError
 from enforcer.model import ContainerLimits, Limits, Usage
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName
@@ -247,7 +248,7 @@ def test_what_lies_in_a_service_is_not_taken_for_a_container(kernel: CgroupFs) -
 def test_a_scope_tells_its_limits_counters_and_oom_score(
     root: Path, proc: Path, kernel: CgroupFs
 ) -> None:
-    build(proc / "42", {"oom_score_adj": "-300\n"})
+    process(proc, 42, SCOPE_PATH, 0)
     (root / SCOPE_PATH / "cgroup.procs").write_text("42\n43\n")
     assert kernel.scope(SCOPE_PATH) == (
         ContainerLimits(cpu=Cpus(1_500_000), memory=Bytes(1 << 30), swap=Bytes(0), tasks=100),
@@ -264,7 +265,7 @@ def test_a_scope_tells_its_limits_counters_and_oom_score(
             oom_local=1,
             memory_high_events=5,
         ),
-        -300,
+        UNEVEN,
     )
 
 
@@ -282,8 +283,18 @@ def test_a_scope_without_processes_has_no_oom_score(kernel: CgroupFs) -> None:
     assert scope[2] is None
 
 
-def process(proc: Path, pid: int, cgroup: str, value: int) -> None:
-    build(proc / str(pid), {"cgroup": f"0::/{cgroup}\n", "oom_score_adj": f"{value}\n"})
+def process(  # they are proc's own
+    proc: Path, pid: int, cgroup: str, value: int, *, session: int = 42, pages: int = 100
+) -> None:
+    """The name is as hostile as a name can be."""
+    fields = ["0"] * 50
+    fields[3], fields[19], fields[21] = str(session), str(1000 + pid), str(pages)
+    texts = {
+        "cgroup": f"0::/{cgroup}\n",
+        "oom_score_adj": f"{value}\n",
+        "stat": f"{pid} (a) R 1 (b) {' '.join(fields)}\n",
+    }
+    build(proc / str(pid), texts)
 
 
 def oom_score(proc: Path, pid: int) -> int:
@@ -297,13 +308,47 @@ def test_the_oom_score_is_written_for_every_process_below_a_scope(
     build(root / SCOPE_PATH / "inner", {"cgroup.procs": "43\n44\n45\n46\n"})
     process(proc, 42, SCOPE_PATH, 0)
     process(proc, 43, f"{SCOPE_PATH}/inner", 500)
-    process(proc, 44, f"{SCOPE_PATH}/inner", -667)  # has it
+    process(proc, 44, f"{SCOPE_PATH}/inner", -967)  # has it
     process(proc, 46, "user.slice", 0)  # the number of one that ended went to a stranger
+    assert kernel.scope(SCOPE_PATH) is not None
     assert kernel.set_oom_score_adj(SCOPE_PATH, -667) == 2
-    assert [oom_score(proc, pid) for pid in (42, 43, 44, 46)] == [-667, -667, -667, 0]
+    assert [oom_score(proc, pid) for pid in (42, 43, 44, 46)] == [-967, -967, -967, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "server", "kernel_", "large"), [(0, 0, 300, 300), (-500, -800, -500, -500)]
+)
+def test_a_kernel_is_killed_before_its_server_unless_that_is_large_itself(
+    root: Path, proc: Path, kernel: CgroupFs, value: int, server: int, kernel_: int, large: int
+) -> None:
+    (root / SCOPE_PATH / "cgroup.procs").write_text("50\n43\n42\n")
+    process(proc, 42, SCOPE_PATH, value)
+    process(proc, 43, SCOPE_PATH, value, pages=(1 << 30) // 4096 // 8 + 1)  # of the limit's 1 GiB
+    process(proc, 50, SCOPE_PATH, value, session=50)
+    assert _score(kernel) == UNEVEN
+    kernel.set_oom_score_adj(SCOPE_PATH, value)
+    assert [oom_score(proc, pid) for pid in (42, 43, 50)] == [server, large, kernel_]
+    assert _score(kernel) == value
+
+
+def test_a_kernel_that_was_started_since_is_seen(root: Path, proc: Path, kernel: CgroupFs) -> None:
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
+    process(proc, 42, SCOPE_PATH, 0)
+    kernel.scope(SCOPE_PATH)
+    kernel.set_oom_score_adj(SCOPE_PATH, 0)
+    assert _score(kernel) == 0
+    process(proc, 51, SCOPE_PATH, 0, session=51)
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n51\n")
+    (root / SCOPE_PATH / "pids.current").write_text("8\n")
+    assert _score(kernel) == UNEVEN
+    assert kernel.set_oom_score_adj(SCOPE_PATH, 0) == 1
+    assert _score(kernel) == 0
+
+
+def _score(kernel: CgroupFs) -> int | None:
     scope = kernel.scope(SCOPE_PATH)
     assert scope is not None
-    assert scope[2] == -667
+    return scope[2]
 
 
 def test_an_oom_score_in_a_scope_that_is_gone_writes_nothing(kernel: CgroupFs) -> None:
@@ -315,7 +360,9 @@ def test_a_refused_oom_score_says_which_right_is_missing(
 ) -> None:
     (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
     # a directory refuses even root, who may write a read-only file
-    build(proc / "42", {"cgroup": f"0::/{SCOPE_PATH}\n", "oom_score_adj": {}})
+    process(proc, 42, SCOPE_PATH, 0)
+    (proc / "42" / "oom_score_adj").unlink()
+    (proc / "42" / "oom_score_adj").mkdir()
     with pytest.raises(UnavailableError, match="CAP_SYS_RESOURCE"):
         kernel.set_oom_score_adj(SCOPE_PATH, -667)
 

@@ -17,7 +17,7 @@ def layers() -> list[str]:
     [found] = [
         contract["layers"]
         for contract in settings["tool"]["importlinter"]["contracts"]
-        if contract["name"] != PURE_TIER
+        if contract["type"] == "layers"
     ]
     return [str(layer) for layer in found]
 
