@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from tests.run import PURE_TIER, pure_tier
+from tests.run import pure_tier
 
 CHECKOUT = Path(__file__).parents[2]
 APART = {"bootstrap", "install", "machine"}
