@@ -143,7 +143,7 @@ class Kernel(Protocol):
         ...
 
     def set_oom_score_adj(self, path: str, value: int) -> int:
-        """Give it to a scope, kernels less spared than their server; return how many were written."""
+        """Give it to a scope, its server spared more; return how many processes were written."""
         ...
 
     def host(self) -> tuple[Usage, Mapping[str, int]]:

@@ -165,10 +165,14 @@ class CgroupTree:
             self._tell(_slice_of(path), event.name)
 
     def _apply_directory(self, event: Event, path: str) -> None:
-        if Mask.CREATE in event.mask:
-            self._scan(path)
-        else:
+        if Mask.CREATE not in event.mask:
             self._forget(path)
+        else:
+            before = set(self._directories)
+            self._scan(path)
+            # one that was made before the one above it was watched has no event of its own
+            for found in self._directories.keys() - before:
+                self._tell(_slice_of(found), "")
         self._tell(_slice_of(path), "")
 
     def _forget(self, path: str) -> None:

@@ -15,7 +15,17 @@ from enforcer.adapters.cgroupreader import VERIFY_EVERY, CgroupReader, read_limi
 from enforcer.adapters.oomscore import UNEVEN
 from enforcer.errors import UnavailableError
 from enforcer.model import ContainerLimits, Limits, Usage
-from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName
+from enforcer.names import (
+    ADOPTED,
+    ENGINE,
+    ROOT,
+    WORKLOAD,
+    UnitName,
+    cgroup_path,
+    lease_slice,
+    profile_slice,
+    user_slice,
+)
 from enforcer.ports import Change
 from enforcer.quantities import Bytes, Cpus
 from tests.unit.cgrouptrees import LEAF_FILES, build
@@ -444,6 +454,23 @@ async def test_a_cgroup_that_comes_or_goes_is_told(root: Path, kernel: CgroupFs)
     shutil.rmtree(root / SCOPE_PATH)
     change = await asyncio.wait_for(waiting, 5)
     assert (change.unit, change.file, change.may_be_drift) == (LEAF, "", True)
+    await changes.aclose()  # type: ignore[attr-defined]  # an async generator, as it happens
+
+
+@pytest.mark.asyncio
+async def test_slices_made_at_once_one_in_the_other_are_all_told(
+    root: Path, kernel: CgroupFs
+) -> None:
+    """The lower ones may be there before the upper one is watched: then the kernel tells nothing."""
+    changes = kernel.changes()
+    waiting = asyncio.ensure_future(anext(changes))
+    await asyncio.sleep(0)
+    lowest = profile_slice("new"), user_slice("new", "ann"), lease_slice("new", "ann", "")
+    (root / cgroup_path(lowest[-1])).mkdir(parents=True)
+    told = {(await asyncio.wait_for(waiting, 5)).unit}
+    while len(told) < len(lowest):
+        told.add((await asyncio.wait_for(anext(changes), 5)).unit)
+    assert told == set(lowest)
     await changes.aclose()  # type: ignore[attr-defined]  # an async generator, as it happens
 
 
