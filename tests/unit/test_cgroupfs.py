@@ -461,7 +461,7 @@ async def test_a_cgroup_that_comes_or_goes_is_told(root: Path, kernel: CgroupFs)
 async def test_slices_made_at_once_one_in_the_other_are_all_told(
     root: Path, kernel: CgroupFs
 ) -> None:
-    """The lower ones may be there before the upper one is watched: then the kernel tells nothing."""
+    """The lower ones may be there before the upper is watched: then the kernel tells nothing."""
     changes = kernel.changes()
     waiting = asyncio.ensure_future(anext(changes))
     await asyncio.sleep(0)
