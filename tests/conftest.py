@@ -13,7 +13,12 @@ import pytest_asyncio
 
 # A slow machine is no failure, and a run that failed must fail again.
 hypothesis.settings.register_profile(
-    "enforcer", deadline=None, derandomize=True, print_blob=True, database=None
+    "enforcer",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=True,
+    print_blob=True,
+    database=None,
 )
 hypothesis.settings.load_profile("enforcer")
 
