@@ -1,0 +1,254 @@
+"""A start: options checked, image there, lease granted, container running; or nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from traitlets import default
+
+from enforcer.api.types import CatalogueReply, LeaseReply
+from enforcer.errors import (
+    ConflictError,
+    EnforcerError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from enforcer.model import LeaseState
+from spawner import engine as docker_engine
+from spawner.claims import Holding, lease_of, release
+from spawner.container import PlacedContainer
+from spawner.homes import Account, find_account
+from spawner.leftovers import Remains, put_away, remove
+from spawner.options import Wanted, check_options
+from spawner.progress import Progress
+from spawner.refusals import StartRefused, refusal
+
+_ATTEMPTS: Final = 3
+"""How often what an earlier start left is put away, before a claim is given up."""
+
+
+class StartingSpawner(PlacedContainer):
+    """Everything from the request for a server to its address."""
+
+    def __init__(self, **named: Any) -> None:  # noqa: ANN401 - traits
+        self._steps = Progress()
+        self._holding: Holding | None = None
+        self._starting = False
+        self._made = False
+        self._offered: CatalogueReply | None = None
+        self.tidy = False
+        """There is nothing of this server anywhere; unknown before its first start or stop."""
+        super().__init__(**named)
+
+    # --- what may be asked for -----------------------------------------------------------------
+
+    @default("apply_user_options")
+    def _default_apply_user_options(self) -> Any:  # noqa: ANN401 - a callable
+        return _apply_user_options
+
+    async def catalogue(self) -> CatalogueReply:
+        """Ask the daemon what this user may choose from, for no longer than a page can wait."""
+        return await self.backends.quick.catalogue(self.user.name, self.name, self._groups())
+
+    async def check(self, options: object) -> Wanted:
+        """Check options against what the daemon offers this user now.
+
+        Raises:
+            StartRefused: with a sentence for the user. What was refused is not kept as the user's
+                stored options, or every later start without options would be refused as well.
+        """
+        try:
+            self._offered = await self.backends.client.catalogue(
+                self.user.name, self.name, self._groups()
+            )
+        except EnforcerError as error:
+            raise refusal(error, self.texts()) from error
+        return self._checked(options, self._offered)
+
+    def _checked(self, options: object, offered: CatalogueReply) -> Wanted:
+        try:
+            return check_options(options, offered)
+        except (InvalidError, ForbiddenError, NotFoundError) as error:
+            if self.orm_spawner is not None:
+                self.orm_spawner.user_options = {}
+            raise refusal(error, self.texts()) from error
+
+    def _groups(self) -> list[str]:
+        return sorted(group.name for group in self.user.groups)
+
+    # --- start ---------------------------------------------------------------------------------
+
+    async def start(self) -> tuple[str, int]:
+        """Start the server; return where it listens.
+
+        A start that fails or is cancelled, wherever it stands, leaves neither lease nor container.
+
+        Raises:
+            StartRefused: with a sentence for the user, and the details for the log.
+        """
+        self._steps.begin()
+        self._starting, self._made, self._holding = True, False, None
+        try:
+            return await self._start()
+        except asyncio.CancelledError:
+            # The hub waits a second for this, no longer: what is left is put away behind its back.
+            self._give_up()
+            raise
+        except Exception as error:
+            explained = self._explained(error)
+            self._give_up()
+            self.tidy = await self.backends.leftovers.settle(self.object_name, self.cleanup_timeout)
+            raise explained from error
+        finally:
+            self._starting = False
+            self._steps.end()
+
+    async def progress(self) -> AsyncIterator[dict[str, object]]:
+        """Yield what the start has to say."""
+        async for event in self._steps.follow():
+            yield event
+
+    async def _start(self) -> tuple[str, int]:
+        # Again, although apply_user_options did: the admin's own hooks come in between.
+        offered, self._offered = self._offered, None
+        if offered is None:
+            wanted = await self.check(self.user_options)
+        else:
+            wanted = self._checked(self.user_options, offered)
+        if not await self.backends.leftovers.settle(self.object_name, self.docker_timeout):
+            raise UnavailableError(
+                "docker.busy", f"{self.object_name} of the last server could not be removed yet"
+            )
+        self.tidy = True
+        await self.fetch_image(wanted.reference, self._teller(10, "image"))
+        if await self.clear_the_way():
+            await self._release_old(None)
+        lease = self.lease = await self._claim(wanted)
+        for note in lease.notes:
+            self._steps.tell(60, note)
+        await self._look_up_account(lease)
+        self._steps.tell(65, lease.sentence)
+        self._steps.tell(70, "Starting the container")
+        self._made = True
+        address = await self.place_container()
+        await self._confirm(lease)
+        self._steps.tell(90, "The container runs; waiting for the server in it")
+        return address
+
+    async def _claim(self, wanted: Wanted) -> LeaseReply:
+        """Claim a lease; one that has its container already is of a start the hub has forgotten."""
+        claim = wanted.claim(self.user.name, self.name, self._groups())
+        self._steps.tell(20, "Asking for room on the machine")
+        for _ in range(_ATTEMPTS):
+            self._holding, self.tidy = Holding(self.backends.client, claim), False
+            try:
+                lease = await self._holding.obtain(self.queue_timeout, self._teller(40, "queue"))
+            except ConflictError as error:
+                if error.code != "lease.bound":
+                    raise
+                await self._release_old(await self._old_lease())
+                continue
+            if lease.state is LeaseState.PENDING:
+                return lease
+            await self._release_old(lease)
+        raise RefusedError(
+            "lease.bound", "your last server is still being stopped", "try again in a minute"
+        )
+
+    async def _old_lease(self) -> LeaseReply | None:
+        return await lease_of(self.backends.client, self.user.name, self.name)
+
+    async def _release_old(self, lease: LeaseReply | None) -> None:
+        """Put away what an earlier start of this server left with the daemon."""
+        found = lease or await self._old_lease()
+        if found is None or found.state is not LeaseState.BOUND:
+            return  # one that waits is this server's to claim again
+        self.log.warning("releasing lease %s, left by an earlier start", found.id)
+        if found.container_id:
+            await remove(self.backends.engine, found.container_id)
+        await release(self.backends.client, found.id)
+
+    async def _look_up_account(self, lease: LeaseReply) -> None:
+        """Find out whom the server runs as; without a home the image decides."""
+        if self.user_id >= 0:
+            known = Account(self.user_id, max(self.group_id, -1))
+            self.account = known.checked()
+        elif lease.placement is not None and lease.placement.home:
+            self.account = await find_account(self.user.name)
+            self.user_id, self.group_id = self.account.uid, self.account.gid
+
+    async def _confirm(self, lease: LeaseReply) -> None:
+        """See that the lease holds still: a start that took too long has lost it."""
+        try:
+            await self.backends.client.lease(lease.id)
+        except NotFoundError:
+            raise RefusedError(
+                "lease.expired",
+                "starting the container took longer than its place was kept",
+                "try again",
+            ) from None
+        except UnavailableError as error:
+            # The limits are in the kernel by now, with or without the daemon.
+            self.log.warning("the lease of %s could not be confirmed: %s", self._log_name, error)
+
+    def _give_up(self) -> None:
+        """Begin to put away what a start has made so far."""
+        if self._holding is not None:
+            remains = Remains(
+                user=self.user.name,
+                server=self.name,
+                container=(self.object_id or self.object_name) if self._made else "",
+                holding=self._holding,
+                jobs=tuple(self._jobs),
+            )
+            self.put_away_later(remains)
+        self._holding = None
+        self.forget_placement()
+
+    def put_away_later(self, remains: Remains) -> None:
+        """Have something put away, now or when Docker and the daemon answer again."""
+        backends = self.backends
+
+        async def work() -> None:
+            await put_away(backends.engine, backends.client, remains)
+
+        backends.leftovers.add(self.object_name, work)
+
+    def _explained(self, error: Exception) -> Exception:
+        """Return what the hub is to raise: a sentence for the user where there is one."""
+        if isinstance(error, StartRefused):
+            return error
+        path = docker_engine.missing_path(error)
+        if path is not None:
+            return self._missing(path)
+        ours = docker_engine.ours(error)
+        return error if ours is None else refusal(ours, self.texts())
+
+    def _missing(self, path: str) -> StartRefused:
+        if path == self.homedir:
+            text, what, key = self.home_missing_text, "home", "host_homedir_format_string"
+        else:
+            text, what, key = self.shared_missing_text, "shared directory", "volumes_ro"
+        return StartRefused(
+            text.replace("{path}", path),
+            reason="directory.missing",
+            status_code=409,
+            details=f"the {what} {path} of {self.user.name} does not exist on this host, or is not"
+            f" mounted: make it, or mend {key} in enforcer.toml",
+        )
+
+    def _teller(self, percent: int, topic: str) -> Callable[[str], None]:
+        def tell(text: str) -> None:
+            self._steps.tell(percent, text, topic)
+
+        return tell
+
+
+async def _apply_user_options(spawner: StartingSpawner, options: object) -> None:
+    """Refuse what may not be asked for; it runs on every way to a start."""
+    await spawner.check(options)
