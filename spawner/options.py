@@ -251,7 +251,7 @@ def _finite(measure: _Measure, what: str, asked: object) -> int | float | None:
         raise InvalidError(
             "options.invalid", f"the {measure.name} {what} must be a number, not {said}", right
         )
-    if not math.isfinite(asked):
+    if isinstance(asked, float) and not math.isfinite(asked):
         raise InvalidError(
             "options.invalid", f"the {measure.name} {what} is {asked}, which is no amount", right
         )
