@@ -187,7 +187,7 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
 
     def forget_placement(self) -> None:
         """Leave nothing of one start to the next."""
-        self.lease = None
+        self.lease = self.account = None
         self._none_there = False
         self._image_there = ""
         self.object_id = ""

@@ -15,7 +15,7 @@ from typing import Final
 
 from enforcer.api.types import LeaseReply
 from enforcer.client import AsyncClient
-from enforcer.errors import NotFoundError
+from enforcer.errors import ForbiddenError, InvalidError, NotFoundError
 from enforcer.model import LeaseState
 from spawner import engine as docker_engine
 from spawner.claims import Holding, lease_of, release
@@ -134,6 +134,10 @@ class Leftovers:
         while True:
             try:
                 await work()
+            except (InvalidError, ForbiddenError) as error:
+                # The daemon would not have granted a lease to begin with.
+                self._log.error("%s cannot be put away: %s", name, error)
+                return
             except Exception as error:  # noqa: BLE001 - whatever is in the way may go away
                 self._log.warning("%s is not put away yet: %s", name, error)
                 await asyncio.sleep(pause)

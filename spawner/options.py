@@ -108,7 +108,7 @@ def parse_form(formdata: Mapping[str, Sequence[object]]) -> dict[str, object]:
 
 
 def clean_options(options: object) -> dict[str, object]:
-    """Return options that can be stored and shown, with what cannot replaced by a word for it.
+    """Return options that can be stored and shown, with what cannot emptied or put in words.
 
     The hub stores what it is sent before anybody has looked at it, and its own encoding of bytes
     can be smuggled in. None of that may harm a page; `check_options` refuses what is left of it.
@@ -286,6 +286,10 @@ def _clean(value: object) -> object:
             return value if math.isfinite(value) else str(value)
         case str():
             return _printable(value)
+        case list():
+            return []
+        case Mapping():
+            return {}
         case _:
             return _kind(value)
 

@@ -56,12 +56,13 @@ class StartingSpawner(PlacedContainer):
         return await self.backends.quick.catalogue(self.user.name, self.name, self._groups())
 
     async def check(self, options: object) -> Wanted:
-        """Check options against what the daemon offers this user now.
+        """Check the options of a start against what the daemon offers this user now.
 
         Raises:
             StartRefused: with a sentence for the user. What was refused is not kept as the user's
                 stored options, or every later start without options would be refused as well.
         """
+        self.tidy = not self.backends.leftovers.pending(self.object_name)
         try:
             self._offered = await self.backends.client.catalogue(
                 self.user.name, self.name, self._groups()
@@ -76,7 +77,7 @@ class StartingSpawner(PlacedContainer):
         except (InvalidError, ForbiddenError, NotFoundError) as error:
             if self.orm_spawner is not None:
                 self.orm_spawner.user_options = {}
-            raise refusal(error, self.texts()) from error
+            raise refusal(error, self.texts()) from None  # the hub logs it with its trace
 
     def _groups(self) -> list[str]:
         return sorted(group.name for group in self.user.groups)
@@ -174,13 +175,15 @@ class StartingSpawner(PlacedContainer):
         await release(self.backends.client, found.id)
 
     async def _look_up_account(self, lease: LeaseReply) -> None:
-        """Find out whom the server runs as; without a home the image decides."""
+        """Find out whom the server runs as; without a home the image decides.
+
+        A hook may have set user_id; otherwise the host is asked each time, as ids do change.
+        """
         if self.user_id >= 0:
             known = Account(self.user_id, max(self.group_id, -1))
             self.account = known.checked()
         elif lease.placement is not None and lease.placement.home:
             self.account = await find_account(self.user.name)
-            self.user_id, self.group_id = self.account.uid, self.account.gid
 
     async def _confirm(self, lease: LeaseReply) -> None:
         """See that the lease holds still: a start that took too long has lost it."""

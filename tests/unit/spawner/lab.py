@@ -7,6 +7,7 @@ stored, hooks, stop after a failure, waiting for the server) is the hub's own co
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -66,19 +67,22 @@ cpu_total = 30
 mem_total = 100
 """
 
-ONE_AT_A_TIME = POLICY.replace("mem_limit = 4\n", "mem_limit = 4\nmem_total = 4\n").replace(
-    "[resource_profiles.Large]", '[resource_profiles.Large]\nadmission = "queue"'
+ONE_AT_A_TIME = POLICY.replace(
+    "mem_limit = 4\n", 'mem_limit = 4\nmem_total = 4\nadmission = "queue"\n'
 )
+"""The profile Small has room for one guarantee at a time; whoever comes next waits."""
 
 
 class Lab:
     """docker, api: what the spawners talk to. Users are accounts that every Debian has."""
 
-    def __init__(self, docker: Dockerd, api: ApiUnderTest, folder: Path, hub: HubConfig) -> None:
+    def __init__(
+        self, docker: Dockerd, api: ApiUnderTest, folder: Path, traits: dict[str, object]
+    ) -> None:
         self.docker = docker
         self.api = api
         self.folder = folder
-        self.config = hub
+        self.traits = traits
         self._engine = create_engine("sqlite://", poolclass=StaticPool)
         orm.Base.metadata.create_all(self._engine)
         self.db = Session(self._engine)
@@ -86,12 +90,12 @@ class Lab:
             roles.create_role(self.db, role)
         self.db.add(orm.OAuthClient(identifier="jupyterhub"))
         self.db.commit()
-        self.spawner_class = new_hub()
+        self._hubs = [new_hub()]
         docker.on_started, docker.on_gone = self._bind, self._end
 
     def restart_hub(self) -> None:
-        """Begin a hub that knows its database only; the old one's connections stay as they are."""
-        self.spawner_class = new_hub()
+        """Begin a hub that knows its database only."""
+        self._hubs.append(new_hub())
 
     def user(self, name: str = "daemon", groups: tuple[str, ...] = ()) -> User:
         """Return the hub's user of that name, as a hub that just started knows it."""
@@ -108,8 +112,8 @@ class Lab:
             found,
             {
                 "authenticator": DummyAuthenticator(),
-                "spawner_class": self.spawner_class,
-                "config": self.config,
+                "spawner_class": self._hubs[-1],
+                "config": HubConfig({"DockerSystemProfileSpawner": HubConfig(self.traits)}),
                 "hub": Hub(ip="127.0.0.1", port=1, base_url="/hub/"),
                 "base_url": "/",
                 "allow_named_servers": True,
@@ -126,9 +130,14 @@ class Lab:
         """Tell whether there is neither a container nor a lease."""
         return not self.docker.containers and not self.api.operations.book.leases
 
+    async def close_hubs(self) -> None:
+        """Close what the spawners of every hub share."""
+        for kind in self._hubs:
+            await close_hub(kind)
+
     async def close(self) -> None:
         """Close what the spawners opened."""
-        await close_hub(self.spawner_class)
+        await self.close_hubs()
         self.db.close()
         self._engine.dispose()
 
@@ -166,27 +175,31 @@ async def a_lab(folder: Path, policy: str = POLICY, **traits: object) -> AsyncIt
     for image in ("lab/base:1", "lab/science:2", "lab/private:1"):
         docker.add_image(image, ["start-notebook.py"])
     async with serving(config, folder) as api, docker.serving(folder / "docker.sock"):
-        hub = HubConfig()
-        hub.DockerSystemProfileSpawner = HubConfig(
-            {
-                "socket_path": str(api.path),
-                "client_kwargs": {"base_url": f"unix://{folder / 'docker.sock'}"},
-                "docker_timeout": 2.0,
-                "poll_timeout": 0.2,
-                "form_timeout": 1.0,
-                "cleanup_timeout": 5.0,
-                "http_timeout": 5,
-                **traits,
-            }
-        )
+        all_traits = {
+            "socket_path": str(api.path),
+            "client_kwargs": {"base_url": f"unix://{folder / 'docker.sock'}"},
+            "docker_timeout": 2.0,
+            "poll_timeout": 0.2,
+            "form_timeout": 1.0,
+            "cleanup_timeout": 5.0,
+            "http_timeout": 5,
+            **traits,
+        }
         # The usual resolver keeps descriptors for longer than a test.
         http = JupyterHubHTTPClient.instance(connector_options={"resolver": ThreadedResolver()})
-        lab = Lab(docker, api, folder, hub)
+        lab = Lab(docker, api, folder, all_traits)
         try:
             yield lab
         finally:
             await lab.close()
             await http.close()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def until(reached: Callable[[], object], seconds: float = 5.0) -> None:
