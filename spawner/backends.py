@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from enforcer.client import AsyncClient
-from spawner.engine import Engine, Lane, MakeClient
+from spawner.engine import Dockerd, Engine, Lane
 from spawner.leftovers import Leftovers
 from spawner.pulls import Pulls
 
@@ -37,12 +37,12 @@ class Backends:
     def make(
         cls,
         socket_path: str,
-        make_client: MakeClient,
+        dockerd: Dockerd,
         seconds: Seconds,
         log: logging.Logger | logging.LoggerAdapter[logging.Logger],
     ) -> Self:
         """Make them; nothing is connected until it is needed."""
-        engine = Engine(make_client, {Lane.CALLS: seconds.docker, Lane.POLLS: seconds.poll})
+        engine = Engine(dockerd, {Lane.CALLS: seconds.docker, Lane.POLLS: seconds.poll})
         return cls(
             engine,
             Pulls(engine, seconds.stall),

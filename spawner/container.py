@@ -7,9 +7,8 @@ ports), but for what is the enforcer's: limits, image, home and shared directori
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import docker
 from docker.constants import DEFAULT_DOCKER_API_VERSION
@@ -23,14 +22,11 @@ from enforcer.errors import UnavailableError
 from spawner import engine as docker_engine
 from spawner.backends import Backends
 from spawner.containernames import container_name
-from spawner.engine import Lane, MakeClient
+from spawner.engine import Dockerd, Lane
 from spawner.homes import Account
 from spawner.leftovers import remove
 from spawner.placement import Arguments, sealed
 from spawner.settings import HubSettings
-
-_UNIX: Final = "unix://"
-_KNOCK_SECONDS: Final = 5.0
 
 
 class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # it has no types
@@ -57,15 +53,13 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
         """The hub's one connection to everything; made by whoever needs it first."""
         kind = type(self)
         if kind.shared is None:
-            kind.shared = Backends.make(
-                self.socket_path, self._client_maker(), self.seconds(), self.log
-            )
+            kind.shared = Backends.make(self.socket_path, self._dockerd(), self.seconds(), self.log)
         return kind.shared
 
     @property
     def client(self) -> docker.APIClient:
         """What DockerSpawner builds a host configuration with, and no more: it never connects."""
-        return docker.APIClient(version=DEFAULT_DOCKER_API_VERSION)
+        return self._dockerd().client(version=DEFAULT_DOCKER_API_VERSION)
 
     def docker(self, method: str, *arguments: object, **named: Any) -> Awaitable[Any]:  # noqa: ANN401 - Docker's
         """Call Docker. Whoever waits may give up; the call goes on, and is waited for later."""
@@ -77,18 +71,11 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
         job.add_done_callback(self._jobs.discard)
         return asyncio.shield(job)
 
-    def _client_maker(self) -> MakeClient:
+    def _dockerd(self) -> Dockerd:
         options: dict[str, Any] = {"version": "auto"}
         if self.tls_config:
             options["tls"] = TLSConfig(**self.tls_config)
-        options.update(kwargs_from_env())
-        options.update(self.client_kwargs)
-
-        def make(seconds: float) -> docker.APIClient:
-            _knock(str(options.get("base_url") or "unix:///var/run/docker.sock"))
-            return docker.APIClient(**{**options, "timeout": seconds})
-
-        return make
+        return Dockerd({**options, **kwargs_from_env(), **self.client_kwargs})
 
     # --- the container -------------------------------------------------------------------------
 
@@ -242,12 +229,3 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
         if self.homedir:
             own["HOME"] = self.homedir
         return env | {key: value for key, value in own.items() if key not in self.environment}
-
-
-def _knock(base_url: str) -> None:
-    """See whether anybody listens: Docker's library leaves a socket open where nobody does."""
-    if base_url.startswith(_UNIX):
-        path = base_url.removeprefix(_UNIX)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
-            knocking.settimeout(_KNOCK_SECONDS)
-            knocking.connect(f"/{path.lstrip('/')}")

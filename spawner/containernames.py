@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 _UNFIT: Final = re.compile(r"[^a-z0-9]+")
-_MOST_READABLE: Final = 20
+_MOST_READABLE: Final = 15
 _DIGITS: Final = 20
 """80 bits of the hash."""
 

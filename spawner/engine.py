@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import enum
 import json
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import docker
@@ -24,12 +26,42 @@ import requests
 
 from enforcer.errors import EnforcerError, NotFoundError, UnavailableError
 
-MakeClient = Callable[[float], docker.APIClient]
-"""Makes a client whose calls take at most so many seconds; it may ask dockerd for its version."""
-
 _HINT: Final = "systemctl status docker says more"
 _NO_SOURCE: Final = "bind source path does not exist"
 _NO_IMAGE: Final = "No such image"
+
+
+_UNIX: Final = "unix://"
+_USUAL_ADDRESS: Final = "unix:///var/run/docker.sock"
+_KNOCK_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerd:
+    """Where dockerd is, as keyword arguments of docker's APIClient."""
+
+    options: Mapping[str, Any]
+
+    def client(self, **more: object) -> docker.APIClient:
+        """Make a client; without a version it asks dockerd for it."""
+        return docker.APIClient(**{**self.options, **more})
+
+    def knock(self) -> None:
+        """See whether anybody listens: Docker's library leaves a socket open where nobody does.
+
+        Raises:
+            docker.errors.DockerException: nobody does.
+        """
+        address = str(self.options.get("base_url") or _USUAL_ADDRESS)
+        if not address.startswith(_UNIX):
+            return
+        path = f"/{address.removeprefix(_UNIX).lstrip('/')}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+            knocking.settimeout(_KNOCK_SECONDS)
+            try:
+                knocking.connect(path)
+            except OSError as error:
+                raise docker.errors.DockerException(f"nobody at {path}: {error}") from error
 
 
 class Lane(enum.Enum):
@@ -45,8 +77,8 @@ _THREADS: Final = {Lane.CALLS: 8, Lane.POLLS: 4}
 class Engine:
     """dockerd's API. A failure comes as the library's own error, a timeout as one of ours."""
 
-    def __init__(self, make_client: MakeClient, seconds: dict[Lane, float]) -> None:
-        self._make = make_client
+    def __init__(self, dockerd: Dockerd, seconds: Mapping[Lane, float]) -> None:
+        self._dockerd = dockerd
         self._seconds = seconds
         self._own = threading.local()
         self._lock = threading.Lock()
@@ -79,6 +111,7 @@ class Engine:
 
         Raises: as `call`. A pull that says nothing for `stall_seconds` is a timeout.
         """
+        self._dockerd.knock()
         client = self._made(stall_seconds)
         try:
             repository, tag = docker.utils.parse_repository_tag(image)
@@ -111,6 +144,7 @@ class Engine:
     def _run(
         self, seconds: float, method: str, arguments: tuple[object, ...], named: dict[str, object]
     ) -> object:
+        self._dockerd.knock()
         client = getattr(self._own, "client", None)
         if client is None:
             client = self._own.client = self._made(seconds)
@@ -124,7 +158,7 @@ class Engine:
             raise
 
     def _made(self, seconds: float) -> docker.APIClient:
-        client = self._make(seconds)
+        client = self._dockerd.client(timeout=seconds)
         with self._lock:
             self._clients.add(client)
         return client

@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from enforcer.errors import EnforcerError, NotFoundError, UnavailableError
@@ -88,7 +89,7 @@ class Pulls:
         pull = self._running.get(image)
         if pull is None:
             pull = self._running[image] = _Pull(self._engine, image, self._stall)
-            pull.done.add_done_callback(lambda _: self._running.pop(image, None))
+            pull.done.add_done_callback(partial(self._forget, image, pull))
         tell(pull.text)
         pull.listeners.append(tell)
         try:
@@ -105,7 +106,11 @@ class Pulls:
             if not pull.listeners:
                 # Docker keeps the layers that are complete.
                 pull.stop()
-                self._running.pop(image, None)
+                self._forget(image, pull)
+
+    def _forget(self, image: str, pull: _Pull, *_: object) -> None:
+        if self._running.get(image) is pull:
+            del self._running[image]
 
     async def _is_there(self, image: str) -> bool:
         try:

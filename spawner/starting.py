@@ -121,6 +121,7 @@ class StartingSpawner(PlacedContainer):
             wanted = await self.check(self.user_options)
         else:
             wanted = self._checked(self.user_options, offered)
+        self.image = wanted.reference  # the container may be named after it
         if not await self.backends.leftovers.settle(self.object_name, self.docker_timeout):
             raise UnavailableError(
                 "docker.busy", f"{self.object_name} of the last server could not be removed yet"

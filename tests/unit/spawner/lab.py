@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -91,6 +91,7 @@ class Lab:
         self.db.add(orm.OAuthClient(identifier="jupyterhub"))
         self.db.commit()
         self._hubs = [new_hub()]
+        self._dockerd = AsyncExitStack()
         docker.on_started, docker.on_gone = self._bind, self._end
 
     def restart_hub(self) -> None:
@@ -122,6 +123,14 @@ class Lab:
             self.db,
         )
 
+    async def start_docker(self) -> None:
+        """Let dockerd listen."""
+        await self._dockerd.enter_async_context(self.docker.serving(self.folder / "docker.sock"))
+
+    async def stop_docker(self) -> None:
+        """Let dockerd end; its containers live on."""
+        await self._dockerd.aclose()
+
     def leases(self) -> list[LeaseState]:
         """Return the states of the leases there are."""
         return [one.state for one in self.api.operations.book.leases]
@@ -138,6 +147,7 @@ class Lab:
     async def close(self) -> None:
         """Close what the spawners opened."""
         await self.close_hubs()
+        await self.stop_docker()
         self.db.close()
         self._engine.dispose()
 
@@ -174,7 +184,7 @@ async def a_lab(folder: Path, policy: str = POLICY, **traits: object) -> AsyncIt
     docker, config = Dockerd(), parse_config(policy, CAPACITY)
     for image in ("lab/base:1", "lab/science:2", "lab/private:1"):
         docker.add_image(image, ["start-notebook.py"])
-    async with serving(config, folder) as api, docker.serving(folder / "docker.sock"):
+    async with serving(config, folder) as api:
         all_traits = {
             "socket_path": str(api.path),
             "client_kwargs": {"base_url": f"unix://{folder / 'docker.sock'}"},
@@ -189,6 +199,7 @@ async def a_lab(folder: Path, policy: str = POLICY, **traits: object) -> AsyncIt
         http = JupyterHubHTTPClient.instance(connector_options={"resolver": ThreadedResolver()})
         lab = Lab(docker, api, folder, all_traits)
         try:
+            await lab.start_docker()
             yield lab
         finally:
             await lab.close()

@@ -13,7 +13,7 @@ from enforcer.model import Claim, EndReason, LeaseState, Resize
 from enforcer.quantities import GIB, Bytes
 from spawner.form import options_form
 from spawner.spawner import NotStopped
-from tests.unit.spawner.lab import ONE_AT_A_TIME, Lab, a_lab, until
+from tests.unit.spawner.lab import ONE_AT_A_TIME, POLICY, Lab, a_lab, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -97,8 +97,6 @@ async def test_the_daemon_knows_of_an_end_that_docker_cannot_tell(tmp_path: Path
         assert "memory limit reached" in str(await user.spawner.poll())
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_server_runs_on_while_neither_docker_nor_the_daemon_answers(
     tmp_path: Path,
 ) -> None:
@@ -259,7 +257,7 @@ async def test_the_options_form_waits_for_a_hung_daemon_as_long_as_a_page_may(
 ) -> None:
     listener = await asyncio.start_unix_server(_silent, tmp_path / "silent.sock")
     traits = {"socket_path": str(tmp_path / "silent.sock"), "form_timeout": 0.1}
-    async with listener, a_lab(tmp_path, **traits) as lab:
+    async with listener, a_lab(tmp_path, POLICY, **traits) as lab:
         async with asyncio.timeout(3):
             assert "resource service is down" in await lab.user().spawner.get_options_form()
 
