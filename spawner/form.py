@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+import logging
+from collections.abc import Awaitable, Mapping
+from typing import Final, TypeVar
 
+from enforcer.api.types import CatalogueReply, StatusReply
 from enforcer.errors import EnforcerError
 from spawner.pages.form import render_form
 
-if TYPE_CHECKING:
-    from enforcer.api.types import CatalogueReply, StatusReply
-    from spawner.spawner import DockerSystemProfileSpawner
+T = TypeVar("T")
 
 _BROKEN: Final = "<p>The form could not be made. The hub's log says why.</p>"
 
 
-async def options_form(spawner: DockerSystemProfileSpawner) -> str:
-    """Return the form; with the daemon down, one that says so and starts nothing."""
-    catalogue, status = await asyncio.gather(_catalogue(spawner), _status(spawner))
+async def make_form(
+    catalogue: Awaitable[CatalogueReply],
+    status: Awaitable[StatusReply],
+    chosen: Mapping[str, object],
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger],
+) -> str:
+    """Return the form; with the daemon down, one that says so and starts nothing.
+
+    chosen: the user's last options, to begin with.
+    """
     try:
-        return render_form(catalogue, status, chosen=spawner.user_options)
+        offered, now = await asyncio.gather(_or_none(catalogue, log), _or_none(status, log))
+        return render_form(offered, now, chosen=chosen)
     except Exception:
-        spawner.log.exception("the options form of %s could not be made", spawner.user.name)
+        log.exception("the options form could not be made")
         return _BROKEN
 
 
-async def _catalogue(spawner: DockerSystemProfileSpawner) -> CatalogueReply | None:
+async def _or_none(
+    asked: Awaitable[T], log: logging.Logger | logging.LoggerAdapter[logging.Logger]
+) -> T | None:
     try:
-        return await spawner.catalogue()
+        return await asked
     except EnforcerError as error:
-        spawner.log.warning("no options form for %s: %s", spawner.user.name, error)
+        log.warning("the options form does without: %s", error)
         return None
-
-
-async def _status(spawner: DockerSystemProfileSpawner) -> StatusReply | None:
-    try:
-        return await spawner.backends.quick.status()
-    except EnforcerError:
-        return None  # the form does without; the catalogue's failure is the one to log

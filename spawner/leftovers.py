@@ -100,6 +100,8 @@ class Leftovers:
     def __init__(self, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
         self._log = log
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        """The last one of each name; it waits for those before it."""
+        self._running: set[asyncio.Task[None]] = set()
 
     def pending(self, name: str) -> bool:
         """Tell whether there is something left of this container."""
@@ -110,6 +112,7 @@ class Leftovers:
         before = self._tasks.get(name)
         task = asyncio.create_task(self._until_done(name, work, before), name=f"put away {name}")
         self._tasks[name] = task
+        self._running.add(task)
         task.add_done_callback(lambda done: self._forget(name, done))
 
     async def settle(self, name: str, seconds: float) -> bool:
@@ -122,7 +125,7 @@ class Leftovers:
 
     async def close(self) -> None:
         """Give up on everything."""
-        tasks = tuple(self._tasks.values())
+        tasks = tuple(self._running)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -146,6 +149,7 @@ class Leftovers:
                 return
 
     def _forget(self, name: str, done: asyncio.Task[None]) -> None:
+        self._running.discard(done)
         if self._tasks.get(name) is done:
             del self._tasks[name]
         with contextlib.suppress(asyncio.CancelledError):

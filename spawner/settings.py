@@ -12,7 +12,6 @@ from traitlets import Float, HasTraits, Unicode, default, validate
 
 from enforcer.client import DEFAULT_SECONDS, DEFAULT_SOCKET
 from spawner.backends import Seconds
-from spawner.form import options_form
 from spawner.options import clean_options, parse_form
 
 _MARGIN_SECONDS = 300
@@ -97,10 +96,6 @@ class HubSettings(HasTraits):
     @validate("user_options")
     def _clean_options(self, proposal: Any) -> dict[str, object]:  # noqa: ANN401 - traitlets' own
         return clean_options(proposal["value"])
-
-    @default("options_form")
-    def _default_options_form(self) -> Any:  # noqa: ANN401 - a callable
-        return options_form
 
     @default("options_from_form")
     def _default_options_from_form(self) -> Any:  # noqa: ANN401 - a callable

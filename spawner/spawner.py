@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from spawner.leftovers import Remains
 from spawner.starting import StartingSpawner
 
 _RECEIPT_SECONDS: Final = 2.0
+_WATCH_SECONDS: Final = 2.0
 _OVER: Final = 0
 """poll's word for a server that is not there and of which no more is known."""
 
@@ -50,6 +51,17 @@ class DockerSystemProfileSpawner(StartingSpawner):
         address = await super().start()
         self.lease_id = "" if self.lease is None else self.lease.id
         return address
+
+    async def progress(self) -> AsyncIterator[dict[str, object]]:
+        """Yield what the start has to say, and what becomes of a server that ends at once."""
+        async for event in super().progress():
+            yield event
+        while self.pending == "spawn" and self.lease_id:
+            ended = await self.poll()
+            if ended is not None:
+                yield {"progress": 95, "message": str(ended)}
+                return
+            await asyncio.sleep(_WATCH_SECONDS)
 
     # --- stop ----------------------------------------------------------------------------------
 
@@ -215,6 +227,8 @@ class DockerSystemProfileSpawner(StartingSpawner):
             )
             self._ended = ending(receipt, state)
             self.log.info("%s: %s", self._log_name, self._ended)
+            if state is not None and state.get("ExitCode") != 0:
+                await self.log_last_words()
         return self._ended
 
     # --- what the hub keeps over a restart ------------------------------------------------------
@@ -241,11 +255,8 @@ class DockerSystemProfileSpawner(StartingSpawner):
                 container=left["container"],
                 lease_id=left["lease_id"],
             )
-            try:
-                asyncio.get_running_loop()
-            except RuntimeError:
-                return  # a tool reads the hub's database
-            self.put_away_later(remains)
+            if not self.backends.leftovers.pending(self.object_name):
+                self.put_away_later(remains)
 
     def clear_state(self) -> None:
         """Forget the server that ran; what is still to be put away is not forgotten."""

@@ -18,16 +18,20 @@ from enforcer.errors import (
     RefusedError,
     UnavailableError,
 )
-from enforcer.model import LeaseState
+from enforcer.model import EndReason, LeaseState
 from spawner import engine as docker_engine
 from spawner.claims import Holding, lease_of, release
 from spawner.container import PlacedContainer
+from spawner.endings import ending, receipt_of
+from spawner.engine import Lane
+from spawner.form import make_form
 from spawner.homes import Account, find_account
 from spawner.leftovers import Remains, put_away, remove
 from spawner.options import Wanted, check_options
 from spawner.progress import Progress
 from spawner.refusals import StartRefused, refusal
 
+_LAST_LINES: Final = 20
 _ATTEMPTS: Final = 3
 """How often what an earlier start left is put away, before a claim is given up."""
 
@@ -46,6 +50,10 @@ class StartingSpawner(PlacedContainer):
         super().__init__(**named)
 
     # --- what may be asked for -----------------------------------------------------------------
+
+    @default("options_form")
+    def _default_options_form(self) -> Any:  # noqa: ANN401 - a callable
+        return _options_form
 
     @default("apply_user_options")
     def _default_apply_user_options(self) -> Any:  # noqa: ANN401 - a callable
@@ -191,14 +199,36 @@ class StartingSpawner(PlacedContainer):
         try:
             await self.backends.client.lease(lease.id)
         except NotFoundError:
-            raise RefusedError(
-                "lease.expired",
-                "starting the container took longer than its place was kept",
-                "try again",
-            ) from None
+            raise await self._why_lost(lease) from None
         except UnavailableError as error:
             # The limits are in the kernel by now, with or without the daemon.
             self.log.warning("the lease of %s could not be confirmed: %s", self._log_name, error)
+
+    async def _why_lost(self, lease: LeaseReply) -> RefusedError:
+        client = self.backends.client
+        receipt = await receipt_of(client, self.user.name, lease.id, 0)
+        if receipt is None or receipt.reason is EndReason.EXPIRED:
+            return RefusedError(
+                "lease.expired",
+                "starting the container took longer than its place was kept",
+                "try again",
+            )
+        await self.log_last_words()
+        return RefusedError(
+            "server.ended", ending(receipt, None), "tell the admin if it does again"
+        )
+
+    async def log_last_words(self) -> None:
+        """Keep for the admin what the container said last: it is about to be removed."""
+        container = self.object_id or self.object_name
+        try:
+            said = await self.backends.engine.call(Lane.POLLS, "logs", container, tail=_LAST_LINES)
+        except Exception as error:
+            if docker_engine.ours(error) is None:
+                raise
+            return
+        text = said.decode(errors="backslashreplace")
+        self.log.warning("the last words of %s:\n%s", self._log_name, text)
 
     def _give_up(self) -> None:
         """Begin to put away what a start has made so far."""
@@ -251,6 +281,11 @@ class StartingSpawner(PlacedContainer):
             self._steps.tell(percent, text, topic)
 
         return tell
+
+
+async def _options_form(spawner: StartingSpawner) -> str:
+    quick = spawner.backends.quick
+    return await make_form(spawner.catalogue(), quick.status(), spawner.user_options, spawner.log)
 
 
 async def _apply_user_options(spawner: StartingSpawner, options: object) -> None:

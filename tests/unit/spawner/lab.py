@@ -131,6 +131,19 @@ class Lab:
         """Let dockerd end; its containers live on."""
         await self._dockerd.aclose()
 
+    async def stop_daemon(self) -> None:
+        """Let the daemon end."""
+        await self.api.server.stop()
+
+    async def start_daemon(self) -> None:
+        """Let it listen again, with what its ledger has."""
+        await self.api.listen()
+
+    async def restart_daemon(self) -> None:
+        """Let it end and come back."""
+        await self.stop_daemon()
+        await self.start_daemon()
+
     def leases(self) -> list[LeaseState]:
         """Return the states of the leases there are."""
         return [one.state for one in self.api.operations.book.leases]

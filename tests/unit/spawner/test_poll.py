@@ -11,7 +11,6 @@ from jupyterhub.user import User
 
 from enforcer.model import Claim, EndReason, LeaseState, Resize
 from enforcer.quantities import GIB, Bytes
-from spawner.form import options_form
 from spawner.spawner import NotStopped
 from tests.unit.spawner.lab import ONE_AT_A_TIME, POLICY, Lab, a_lab, until
 
@@ -120,6 +119,29 @@ async def test_a_restarted_hub_finds_a_server_and_stops_it(tmp_path: Path) -> No
         assert await again.spawner.get_url() == again.spawner.server.url
         await again.stop()
         assert lab.nothing_is_left()
+
+
+async def test_a_daemon_that_restarts_finds_its_servers_with_the_hub(tmp_path: Path) -> None:
+    async with a_lab(tmp_path) as lab:
+        user = lab.user()
+        await user.spawn()
+        await lab.restart_daemon()
+        assert await user.spawner.poll() is None
+        await lab.user("bin").spawn()
+        await user.stop()
+        assert lab.leases() == [LeaseState.BOUND]
+
+
+async def test_a_lease_is_released_when_the_daemon_is_back(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, cleanup_timeout=0.1) as lab:
+        user = lab.user()
+        await user.spawn()
+        await lab.stop_daemon()
+        await user.stop()
+        assert not lab.docker.containers
+        assert lab.leases() == [LeaseState.BOUND]
+        await lab.start_daemon()
+        await until(lab.nothing_is_left, 10)
 
 
 async def test_after_a_restart_the_numbers_are_the_daemons(tmp_path: Path) -> None:
@@ -249,7 +271,14 @@ async def test_the_options_form_says_so_when_the_daemon_is_down(tmp_path: Path) 
         spawner = lab.user().spawner
         assert "Small" in await spawner.get_options_form()
         await lab.api.server.stop()
-        assert "resource service is down" in await options_form(spawner)
+        assert "resource service is down" in await spawner.get_options_form()
+
+
+async def test_the_options_form_never_fails(tmp_path: Path) -> None:
+    async with a_lab(tmp_path) as lab:
+        spawner = lab.user().spawner
+        spawner.user_options = {"profile": 5, "cpu_limit": 10**400, "mem_limit": True}
+        assert "Small" in await spawner.get_options_form()
 
 
 async def test_the_options_form_waits_for_a_hung_daemon_as_long_as_a_page_may(

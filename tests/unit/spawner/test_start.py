@@ -12,6 +12,7 @@ from jupyterhub.user import User
 from enforcer.model import LEASE_LABEL, Claim, EndReason, LeaseState
 from enforcer.quantities import GIB
 from spawner.refusals import StartRefused
+from spawner.spawner import NotStopped
 from tests.unit.spawner.dockerd import Json
 from tests.unit.spawner.lab import ONE_AT_A_TIME, POLICY, Lab, a_lab, until
 
@@ -116,29 +117,27 @@ async def test_stored_options_are_used_again_and_refused_ones_are_not_kept(tmp_p
         assert lab.docker.only()["HostConfig"]["Memory"] == 4 * GIB
 
 
-@pytest.mark.parametrize(
-    ("options", "status", "said"),
-    [
-        ({"cpu_limit": 0}, 400, "would stop everything"),
-        ({"mem_limit": -1}, 400, "would stop everything"),
-        ({"cpu_limit": "2"}, 400, "must be a number"),
-        ({"mem_limit": float("nan")}, 400, "must be a number, not 'nan'"),
-        ({"mem_limit": 1e300}, 403, "more than the profile 'Small' has"),
-        ({"profile": "Secret"}, 404, "you have no profile named 'Secret'"),
-        ({"image": "lab/private:1"}, 404, "no image named"),
-        ({"image": ["Base"]}, 400, "must be a name"),
-        ({"volumes": {"/": "/host"}}, 400, "there is no option 'volumes'"),
-        ({"mem_guarantee": 5}, 400, "with a limit of 4 GiB"),
-    ],
-)
-async def test_what_policy_does_not_allow_is_refused_with_a_sentence(
-    tmp_path: Path, options: object, status: int, said: str
-) -> None:
+REFUSED: list[tuple[object, int, str]] = [
+    ({"cpu_limit": 0}, 400, "would stop everything"),
+    ({"mem_limit": -1}, 400, "would stop everything"),
+    ({"cpu_limit": "2"}, 400, "must be a number"),
+    ({"mem_limit": float("nan")}, 400, "must be a number, not 'nan'"),
+    ({"mem_limit": 1e300}, 403, "more than the profile 'Small' has"),
+    ({"profile": "Secret"}, 404, "have no profile named 'Secret'"),
+    ({"image": "lab/private:1"}, 404, "no image named"),
+    ({"image": ["Base"]}, 400, "must be a name"),
+    ({"volumes": {"/": "/host"}}, 400, "is no option 'volumes'"),
+    ({"mem_guarantee": 5}, 400, "with a limit of 4 GiB"),
+]
+
+
+async def test_what_policy_does_not_allow_is_refused_with_a_sentence(tmp_path: Path) -> None:
     async with a_lab(tmp_path) as lab:
         user = lab.user()
-        error = await refused(user, options)
-        assert said in error.jupyterhub_message.replace("You ", "you ").replace("There", "there")
-        assert error.status_code == status
+        for options, status, said in REFUSED:
+            error = await refused(user, options)
+            assert said in error.jupyterhub_message
+            assert error.status_code == status
         assert lab.nothing_is_left()
         assert lab.docker.asked["create"] == 0
 
@@ -379,6 +378,50 @@ async def test_a_server_that_never_answers_leaves_nothing(tmp_path: Path) -> Non
         assert lab.nothing_is_left()
 
 
+async def test_who_watches_a_server_that_ends_at_once_reads_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_lab(tmp_path, http_timeout=4) as lab:
+        user = lab.user()
+        started = lab.docker.on_started
+
+        def end(container: Json) -> None:
+            started(container)
+            container["NetworkSettings"]["Ports"]["8888/tcp"][0]["HostPort"] = "1"
+            lab.docker.die(container["Id"], 127)
+
+        lab.docker.on_started = end
+        lab.docker.on_gone = lambda _: None
+        user.spawner.server = None
+        start = asyncio.create_task(user.spawn(options={}))
+        user.spawner._spawn_pending = True  # noqa: SLF001 - as the hub's handler does
+        await until(lambda: lab.docker.asked["start"])
+        lines: list[str] = []
+        await watch(user, lines.append)
+        assert "your server ended by itself (exit code 127)" in lines[-1]
+        assert "no module named jupyterhub" in caplog.text
+        with pytest.raises(TimeoutError):
+            await start
+        assert not lab.docker.containers
+
+
+async def test_a_server_that_has_ended_before_its_start_has_is_refused_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_lab(tmp_path) as lab:
+        started = lab.docker.on_started
+
+        def end(container: Json) -> None:
+            started(container)
+            lab.docker.die(container["Id"], 137, oom=True)
+
+        lab.docker.on_started = end
+        error = await refused(lab.user())
+        assert "4 GiB memory limit reached" in error.jupyterhub_message
+        assert "no module named jupyterhub" in caplog.text
+        assert lab.nothing_is_left()
+
+
 async def test_an_old_container_is_removed_and_never_started_with_its_old_limits(
     tmp_path: Path,
 ) -> None:
@@ -460,6 +503,50 @@ async def test_a_start_does_not_wait_in_the_queue_for_ever(tmp_path: Path) -> No
         assert error.status_code == 409
         assert "nothing came free" in error.jupyterhub_message.lower()
         assert lab.leases() == [LeaseState.BOUND]
+
+
+async def test_a_daemon_that_restarts_loses_nobodys_place_in_the_queue(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, ONE_AT_A_TIME) as lab:
+        first = lab.user("daemon")
+        await first.spawn()
+        start = asyncio.create_task(lab.user("bin").spawn(options={}))
+        await until(lambda: LeaseState.QUEUED in lab.leases())
+        await lab.stop_daemon()
+        await asyncio.sleep(0.1)
+        await lab.start_daemon()
+        await first.stop()
+        await start
+        assert lab.leases() == [LeaseState.BOUND]
+
+
+async def test_a_daemon_that_goes_away_after_its_grant_stops_no_start(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, daemon_timeout=1.0) as lab:
+        lab.docker.before["start"] = lab.stop_daemon
+        user = lab.user()
+        await user.spawn()
+        assert lab.docker.only()["HostConfig"]["Memory"] == 4 * GIB
+
+
+async def test_a_daemon_that_goes_away_during_a_claim_keeps_no_lease(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, daemon_timeout=0.3, cleanup_timeout=0.1) as lab:
+        lab.api.operations.claiming.clear()
+        error = await refused(lab.user())
+        assert error.status_code == 503
+        lab.api.operations.claiming.set()
+        await until(lambda: not lab.docker.containers and not lab.leases(), 10)
+
+
+async def test_nothing_starts_while_the_last_server_cannot_be_removed(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, cleanup_timeout=0.1, docker_timeout=0.3) as lab:
+        user = lab.user()
+        await user.spawn()
+        lab.docker.faults.update(stop=500, remove=500)
+        with pytest.raises(NotStopped):
+            await user.stop()
+        error = await refused(user)
+        assert error.status_code == 503
+        assert "last server could not be removed yet" in error.log_message
+        assert len(lab.docker.containers) == 1
 
 
 async def test_who_loses_their_place_in_the_queue_reads_why(tmp_path: Path) -> None:
