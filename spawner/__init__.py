@@ -24,6 +24,18 @@ here.
 
 from __future__ import annotations
 
-from spawner.spawner import DockerSystemProfileSpawner
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spawner.spawner import DockerSystemProfileSpawner
 
 __all__ = ["DockerSystemProfileSpawner"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the spawner when it is asked for: the pages' service does without it and Docker."""
+    if name == "DockerSystemProfileSpawner":
+        from spawner.spawner import DockerSystemProfileSpawner  # noqa: PLC0415 - see above
+
+        return DockerSystemProfileSpawner
+    raise AttributeError(name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -161,3 +164,14 @@ def test_names_that_look_alike_stay_apart() -> None:
     ]  # fmt: skip
     assert len({container_name("jupyter", *pair) for pair in pairs}) == len(pairs)
     assert container_name("jupyter", "alice", "gpu").startswith("jupyter-alice-gpu-")
+
+
+def test_what_only_the_hub_needs_is_not_loaded_for_the_pages() -> None:
+    program = (
+        "import sys, spawner; assert 'dockerspawner' not in sys.modules;"
+        " from importlib.metadata import EntryPoint as E;"
+        " E('enforcer', 'spawner:DockerSystemProfileSpawner', 'jupyterhub.spawners').load();"
+        " assert 'dockerspawner' in sys.modules"
+    )
+    checkout = Path(__file__).parents[3]
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=checkout, timeout=120)
