@@ -102,12 +102,11 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
     async def pull_image(self, image: str) -> None:
         """Fetch an image, unless that was seen to already."""
         if image != self._image_there:
-            await self.fetch_image(image, lambda _: None)
+            await self.fetch_image(image, self.pull_timeout, lambda _: None)
 
-    async def fetch_image(self, image: str, tell: Callable[[str], None]) -> None:
+    async def fetch_image(self, image: str, seconds: float, tell: Callable[[str], None]) -> None:
         """Fetch an image as pull_policy says; others may wait for the same pull."""
-        pulls = self.backends.pulls
-        await pulls.ensure(image, self.pull_policy, self.pull_timeout, tell)
+        await self.backends.pulls.ensure(image, self.pull_policy, seconds, tell)
         self._image_there = image
 
     async def get_object(self) -> Any:  # noqa: ANN401 - Docker's JSON
@@ -191,7 +190,7 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
         if self.run_as_root:
             done.setdefault("user", "0")
         elif self.account is not None:
-            done.setdefault("user", f"{self.account.uid}:{self.account.gid}")
+            done.setdefault("user", self.account.ids)
         return done
 
     # --- home, environment ---------------------------------------------------------------------
@@ -225,7 +224,9 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
         env: dict[str, Any] = DockerSpawner.get_env(self)
         own: dict[str, str] = {"USER": self.user.name, "NB_USER": self.user.name}
         if self.account is not None:
-            own["NB_UID"], own["NB_GID"] = f"{self.account.uid}", f"{self.account.gid}"
+            own["NB_UID"] = f"{self.account.uid}"
+            if self.account.gid >= 0:
+                own["NB_GID"] = f"{self.account.gid}"
         if self.homedir:
             own["HOME"] = self.homedir
         return env | {key: value for key, value in own.items() if key not in self.environment}

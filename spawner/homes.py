@@ -19,6 +19,12 @@ class Account:
 
     uid: int
     gid: int
+    """Below 0 if it is not known."""
+
+    @property
+    def ids(self) -> str:
+        """Return them as Docker takes them."""
+        return f"{self.uid}:{self.gid}" if self.gid >= 0 else f"{self.uid}"
 
     def checked(self) -> Account:
         """Return it, if a server may run as it.

@@ -86,7 +86,7 @@ class DockerSystemProfileSpawner(StartingSpawner):
             if known is None:
                 raise
             self._left = {"container": container, "lease_id": self.lease_id}
-            self.put_away_later(self._remains())
+            self.put_away_later(self._remains(container_too=True))
             raise NotStopped(container, known) from error
 
     async def run_post_stop_hook(self) -> None:

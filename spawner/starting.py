@@ -6,37 +6,34 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from traitlets import default
-
-from enforcer.api.types import CatalogueReply, LeaseReply
+from enforcer.api.types import LeaseReply
 from enforcer.errors import (
     ConflictError,
-    EnforcerError,
-    ForbiddenError,
-    InvalidError,
     NotFoundError,
     RefusedError,
     UnavailableError,
 )
 from enforcer.model import EndReason, LeaseState
 from spawner import engine as docker_engine
+from spawner.asking import AskingSpawner
 from spawner.claims import Holding, lease_of, release
-from spawner.container import PlacedContainer
 from spawner.endings import ending, receipt_of
 from spawner.engine import Lane
-from spawner.form import make_form
 from spawner.homes import Account, find_account
 from spawner.leftovers import Remains, put_away, remove
-from spawner.options import Wanted, check_options
+from spawner.options import Wanted
 from spawner.progress import Progress
 from spawner.refusals import StartRefused, refusal
 
+_RECEIPT_SECONDS: Final = 20.0
+"""Longer than the daemon waits for a container to come back."""
+_SHARE: Final = 0.9
 _LAST_LINES: Final = 20
 _ATTEMPTS: Final = 3
 """How often what an earlier start left is put away, before a claim is given up."""
 
 
-class StartingSpawner(PlacedContainer):
+class StartingSpawner(AskingSpawner):
     """Everything from the request for a server to its address."""
 
     def __init__(self, **named: Any) -> None:  # noqa: ANN401 - traits
@@ -44,53 +41,8 @@ class StartingSpawner(PlacedContainer):
         self._holding: Holding | None = None
         self._starting = False
         self._made = False
-        self._offered: CatalogueReply | None = None
-        self.tidy = False
-        """There is nothing of this server anywhere; unknown before its first start or stop."""
+        self._until = 0.0
         super().__init__(**named)
-
-    # --- what may be asked for -----------------------------------------------------------------
-
-    @default("options_form")
-    def _default_options_form(self) -> Any:  # noqa: ANN401 - a callable
-        return _options_form
-
-    @default("apply_user_options")
-    def _default_apply_user_options(self) -> Any:  # noqa: ANN401 - a callable
-        return _apply_user_options
-
-    async def catalogue(self) -> CatalogueReply:
-        """Ask the daemon what this user may choose from, for no longer than a page can wait."""
-        return await self.backends.quick.catalogue(self.user.name, self.name, self._groups())
-
-    async def check(self, options: object) -> Wanted:
-        """Check the options of a start against what the daemon offers this user now.
-
-        Raises:
-            StartRefused: with a sentence for the user. What was refused is not kept as the user's
-                stored options, or every later start without options would be refused as well.
-        """
-        self.tidy = not self.backends.leftovers.pending(self.object_name)
-        try:
-            self._offered = await self.backends.client.catalogue(
-                self.user.name, self.name, self._groups()
-            )
-        except EnforcerError as error:
-            raise refusal(error, self.texts()) from error
-        return self._checked(options, self._offered)
-
-    def _checked(self, options: object, offered: CatalogueReply) -> Wanted:
-        try:
-            return check_options(options, offered)
-        except (InvalidError, ForbiddenError, NotFoundError) as error:
-            if self.orm_spawner is not None:
-                self.orm_spawner.user_options = {}
-            raise refusal(error, self.texts()) from None  # the hub logs it with its trace
-
-    def _groups(self) -> list[str]:
-        return sorted(group.name for group in self.user.groups)
-
-    # --- start ---------------------------------------------------------------------------------
 
     async def start(self) -> tuple[str, int]:
         """Start the server; return where it listens.
@@ -101,6 +53,7 @@ class StartingSpawner(PlacedContainer):
             StartRefused: with a sentence for the user, and the details for the log.
         """
         self._steps.begin()
+        self._until = asyncio.get_running_loop().time() + self.start_timeout
         self._starting, self._made, self._holding = True, False, None
         try:
             return await self._start()
@@ -124,24 +77,19 @@ class StartingSpawner(PlacedContainer):
 
     async def _start(self) -> tuple[str, int]:
         # Again, although apply_user_options did: the admin's own hooks come in between.
-        offered, self._offered = self._offered, None
-        if offered is None:
-            wanted = await self.check(self.user_options)
-        else:
-            wanted = self._checked(self.user_options, offered)
+        offered, self.offered = self.offered or await self.offers(), None
+        wanted = self.checked(self.user_options, offered)
         self.image = wanted.reference  # the container may be named after it
-        if not await self.backends.leftovers.settle(self.object_name, self.docker_timeout):
-            raise UnavailableError(
-                "docker.busy", f"{self.object_name} of the last server could not be removed yet"
-            )
-        self.tidy = True
-        await self.fetch_image(wanted.reference, self._teller(10, "image"))
+        await self._look_up_account(offered.home)
+        await self._wait_for_the_last_one()
+        await self.fetch_image(wanted.reference, self._at_most(self.pull_timeout), self._teller(10))
         if await self.clear_the_way():
             await self._release_old(None)
         lease = self.lease = await self._claim(wanted)
         for note in lease.notes:
             self._steps.tell(60, note)
-        await self._look_up_account(lease)
+        # The policy may have been changed since.
+        await self._look_up_account(None if lease.placement is None else lease.placement.home)
         self._steps.tell(65, lease.sentence)
         self._steps.tell(70, "Starting the container")
         self._made = True
@@ -152,12 +100,13 @@ class StartingSpawner(PlacedContainer):
 
     async def _claim(self, wanted: Wanted) -> LeaseReply:
         """Claim a lease; one that has its container already is of a start the hub has forgotten."""
-        claim = wanted.claim(self.user.name, self.name, self._groups())
+        claim = wanted.claim(self.user.name, self.name, self.group_names())
         self._steps.tell(20, "Asking for room on the machine")
         for _ in range(_ATTEMPTS):
             self._holding, self.tidy = Holding(self.backends.client, claim), False
             try:
-                lease = await self._holding.obtain(self.queue_timeout, self._teller(40, "queue"))
+                seconds = self._at_most(self.queue_timeout)
+                lease = await self._holding.obtain(seconds, self._teller(40))
             except ConflictError as error:
                 if error.code != "lease.bound":
                     raise
@@ -178,20 +127,36 @@ class StartingSpawner(PlacedContainer):
         found = lease or await self._old_lease()
         if found is None or found.state is not LeaseState.BOUND:
             return  # one that waits is this server's to claim again
+        client = self.backends.client
+        if found.deadline is not None:
+            # Its container has gone by itself, and the daemon is about to say why.
+            self._steps.tell(20, "Waiting until your last server is accounted for")
+            if await receipt_of(client, self.user.name, found.id, _RECEIPT_SECONDS) is not None:
+                return
         self.log.warning("releasing lease %s, left by an earlier start", found.id)
         if found.container_id:
             await remove(self.backends.engine, found.container_id)
-        await release(self.backends.client, found.id)
+        await release(client, found.id)
 
-    async def _look_up_account(self, lease: LeaseReply) -> None:
+    async def _wait_for_the_last_one(self) -> None:
+        """Wait until nothing is left of the server that this one takes the place of."""
+        leftovers = self.backends.leftovers
+        if leftovers.pending(self.object_name):
+            self._steps.tell(5, "Waiting until your last server is removed")
+        if not await leftovers.settle(self.object_name, self.docker_timeout):
+            raise UnavailableError(
+                "docker.busy", f"{self.object_name} of the last server could not be removed yet"
+            )
+        self.tidy = True
+
+    async def _look_up_account(self, home: str | None) -> None:
         """Find out whom the server runs as; without a home the image decides.
 
         A hook may have set user_id; otherwise the host is asked each time, as ids do change.
         """
         if self.user_id >= 0:
-            known = Account(self.user_id, max(self.group_id, -1))
-            self.account = known.checked()
-        elif lease.placement is not None and lease.placement.home:
+            self.account = Account(self.user_id, self.group_id).checked()
+        elif home and self.account is None:
             self.account = await find_account(self.user.name)
 
     async def _confirm(self, lease: LeaseReply) -> None:
@@ -276,18 +241,15 @@ class StartingSpawner(PlacedContainer):
             f" mounted: make it, or mend {key} in enforcer.toml",
         )
 
-    def _teller(self, percent: int, topic: str) -> Callable[[str], None]:
+    def _teller(self, percent: int) -> Callable[[str], None]:
+        """Return what says how far a wait is, each time in place of the last."""
+
         def tell(text: str) -> None:
-            self._steps.tell(percent, text, topic)
+            self._steps.tell(percent, text, f"{percent}")
 
         return tell
 
-
-async def _options_form(spawner: StartingSpawner) -> str:
-    quick = spawner.backends.quick
-    return await make_form(spawner.catalogue(), quick.status(), spawner.user_options, spawner.log)
-
-
-async def _apply_user_options(spawner: StartingSpawner, options: object) -> None:
-    """Refuse what may not be asked for; it runs on every way to a start."""
-    await spawner.check(options)
+    def _at_most(self, seconds: float) -> float:
+        """Return how long to wait: not so long that start_timeout ends the start without a word."""
+        left = self._until - asyncio.get_running_loop().time()
+        return min(seconds, max(0.0, _SHARE * left))

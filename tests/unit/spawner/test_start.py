@@ -434,6 +434,43 @@ async def test_an_old_container_is_removed_and_never_started_with_its_old_limits
         assert lab.docker.only()["HostConfig"]["Memory"] == 2 * GIB
 
 
+async def test_a_start_right_after_an_end_leaves_the_reason_in_the_receipt(
+    tmp_path: Path,
+) -> None:
+    async with a_lab(tmp_path) as lab:
+        user = lab.user()
+        await user.spawn(options={})
+        lease = lab.api.operations.book.leases[0]
+        lab.docker.on_gone = lambda one: lab.api.operations.gone(one["Id"])
+        lab.docker.die(lab.docker.only()["Id"], 137, oom=True)
+        await user.stop()
+        start = asyncio.create_task(user.spawn(options={}))
+        await until(lambda: not lab.docker.containers)
+        await asyncio.sleep(0.2)
+        assert not start.done()
+        lab.api.operations.end(lease.id, EndReason.OOM_LIMIT)
+        await start
+        assert [one.reason for one in lab.api.operations.ended] == [EndReason.OOM_LIMIT]
+        assert lab.leases() == [LeaseState.BOUND]
+
+
+async def test_a_short_start_timeout_still_gives_a_reason(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, ONE_AT_A_TIME, start_timeout=1) as lab:
+        await lab.user("daemon").spawn()
+        error = await refused(lab.user("bin"))
+        assert "nothing came free" in error.jupyterhub_message.lower()
+
+
+async def test_ids_that_a_hook_set_are_the_ones_a_server_runs_with(tmp_path: Path) -> None:
+    def hook(spawner: object, _state: object) -> None:
+        spawner.user_id = 4711  # type: ignore[attr-defined]
+
+    async with a_lab(tmp_path, auth_state_hook=hook) as lab:
+        await lab.user("nobody-at-all").spawn()
+        assert lab.docker.only()["Config"]["User"] == "4711"
+        assert environment(lab.docker.only())["NB_UID"] == "4711"
+
+
 async def test_a_running_container_that_the_hub_forgot_makes_way(tmp_path: Path) -> None:
     async with a_lab(tmp_path) as lab:
         user = lab.user()
