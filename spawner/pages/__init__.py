@@ -23,8 +23,8 @@ The hub's side, in jupyterhub_config.py (`enforcer hub-config` writes it)::
         "name": "user", "scopes": ["self", "access:services!service=enforcer"],
     }]
 
-An admin, to these pages, is whoever holds the hub's scope ``admin-ui``. A token gets the scopes above
-only as far as its owner holds them: a user's can delete none but the user's own servers.
+An admin, to these pages, is whoever holds the hub's scope ``admin-ui``. A token gets the scopes
+above only as far as its owner holds them: a user's can delete none but the user's own servers.
 
 The service, in its unit::
 
@@ -37,8 +37,8 @@ The service, in its unit::
 or with ``--listen unix:/run/…`` on a Unix socket, and reads its token from ``--token-file``, then
 ``$CREDENTIALS_DIRECTORY/token``, then ``$JUPYTERHUB_API_TOKEN``.
 
-uPlot is fetched at build time: ``python3 spawner/pages/build.py`` puts it into ``static/vendor``, as
-building a wheel does. Without it the pages show numbers in place of charts.
+uPlot is fetched at build time: ``python3 spawner/pages/build.py`` puts it into ``static/vendor``,
+as building a wheel does. Without it the pages show numbers in place of charts.
 """
 
 from __future__ import annotations

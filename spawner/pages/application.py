@@ -40,7 +40,7 @@ class Static(StaticFileHandler):
         """Set what every answer carries."""
         set_headers(self)
 
-    def set_extra_headers(self, path: str) -> None:
+    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - tornado's signature
         """Have browsers ask whether a file has changed: the modules' names carry no version."""
         self.set_header("Cache-Control", "no-cache")
 
@@ -83,8 +83,6 @@ def application(service: Service) -> Application:
         cookie_secret=hmac.digest(service.settings.token.encode(), b"cookies", hashlib.sha256),
         compress_response=True,
     )
-
-
 
 
 @asynccontextmanager

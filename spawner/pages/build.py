@@ -1,7 +1,7 @@
 """Fetches what the pages' charts are drawn with from npm, as package-lock.json pins it.
 
-``python3 spawner/pages/build.py`` puts it into static/vendor, and does nothing if it is there already;
-building a wheel does the same. Standard library only, and npm.
+``python3 spawner/pages/build.py`` puts it into static/vendor, and does nothing if it is there
+already; building a wheel does the same. Standard library only, and npm.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ def build(pages: Path = _HERE) -> bool:
     digest = hashlib.sha256((pages / "package-lock.json").read_bytes()).hexdigest()
     stamp = vendor / _STAMP
     names = _FILES.values()
-    if stamp.is_file() and stamp.read_text() == digest and all((vendor / n).is_file() for n in names):
+    if (
+        stamp.is_file()
+        and stamp.read_text() == digest
+        and all((vendor / n).is_file() for n in names)
+    ):
         return False
     npm = shutil.which("npm")
     if npm is None:
@@ -64,7 +68,9 @@ def _install(npm: str, folder: str) -> None:
             words, cwd=folder, capture_output=True, text=True, check=False, timeout=NPM_SECONDS
         )
     except subprocess.TimeoutExpired as error:
-        raise BuildError(f"npm ci took longer than {NPM_SECONDS:.0f} s: is its registry there?") from error
+        raise BuildError(
+            f"npm ci took longer than {NPM_SECONDS:.0f} s: is its registry there?"
+        ) from error
     if finished.returncode != 0:
         raise BuildError(f"npm ci failed:\n{(finished.stderr or finished.stdout).strip()}")
 

@@ -74,12 +74,14 @@ class EventDocument(Reply):
 class ServerDocument(Reply):
     """One server of the user: what was granted, what it uses, and what holds it back.
 
-    slowed_by: which limit, empty if none. warning: that its memory will soon be full.
+    slowed_by: which limit, empty if none; held_back: for what share of the last tick, by the worst
+    of its limits. warning: that its memory will soon be full.
     """
 
     lease: LeaseReply
     summary: str
     slowed_by: str
+    held_back: float
     warning: str
     notes: list[str]
     events: list[EventDocument]
@@ -131,11 +133,14 @@ class GroupDocument(Reply):
 
 
 class MachineSeries(Reply):
-    """The last minutes of the machine, of all the hub's servers, and of one user's."""
+    """The last minutes of the machine, of all the hub's servers, and of one user's.
+
+    The machine's are None for the time before this service was started.
+    """
 
     at: list[float]
-    machine_cpu: list[float]
-    machine_memory: list[int]
+    machine_cpu: list[float | None]
+    machine_memory: list[int | None]
     hub_cpu: list[float]
     hub_memory: list[int]
     mine_cpu: list[float]

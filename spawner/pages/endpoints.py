@@ -66,9 +66,7 @@ class Mine(Endpoint):
             )
         )
 
-    async def _server(
-        self, lease: LeaseReply, since: float
-    ) -> tuple[ServerDocument, float] | None:
+    async def _server(self, lease: LeaseReply, since: float) -> tuple[ServerDocument, float] | None:
         client = self.service.client
         try:
             history = await client.history(lease.id)

@@ -1,8 +1,8 @@
 """The spawn options form: what a user may have, whether it fits now, and how much of it they want.
 
-It is a plain HTML form. A number that is left empty means the profile's own. The script of the spawn
-page (static/spawn.js) fills in the chosen profile's numbers, shows sliders, and keeps what fits and
-what is free up to date.
+It is a plain HTML form. A number that is left empty means the profile's own. The script of the
+spawn page (static/spawn.js) fills in the chosen profile's numbers, shows sliders, and keeps what
+fits and what is free up to date.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _card(profile: ProfileReply, *, checked: bool) -> Card:
         name=profile.name,
         checked=checked,
         fits=profile.fits,
-        sentence=profile.sentence,
+        sentence=words.capital(profile.sentence),
         cpu=words.cores(profile.cpu_limit),
         memory=format_bytes(profile.mem_limit),
         guarantee=(

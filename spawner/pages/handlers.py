@@ -1,10 +1,12 @@
-"""What all requests have in common: who asks, headers, and errors in the form that was asked for."""
+"""What all requests have in common: who asks, the headers, and errors as page or as JSON."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from types import TracebackType
+from typing import Final, TypeVar
 
 import jinja2
 from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler, HubOAuthenticated
@@ -115,7 +117,7 @@ class Page(Handler):
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.finish(page)
 
-    def write_error(self, status_code: int, **_: Any) -> None:
+    def write_error(self, status_code: int, **_: object) -> None:
         """Answer an error as a page."""
         self.render_view("error.html", status=status_code, message=_MESSAGES.get(status_code, ""))
 
@@ -155,18 +157,21 @@ class Endpoint(Handler):
             raise InvalidError("query.invalid", "since is no time", "send Unix seconds")
         return value
 
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         """Leave what is everyday life out of the log."""
         if not isinstance(value, EnforcerError):
             super().log_exception(typ, value, tb)
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
+    def write_error(self, status_code: int, **_: object) -> None:
         """Answer an error as JSON."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
+        error = sys.exception()
         if isinstance(error, EnforcerError):
-            status = next(
-                (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500
-            )
+            status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 500)
             self.reply(told.trouble(error), status)
             return
         said = _MESSAGES.get(status_code, "something went wrong")

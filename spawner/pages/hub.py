@@ -7,8 +7,13 @@ from urllib.parse import quote
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from enforcer.errors import ConflictError, EnforcerError, ForbiddenError, NotFoundError
-from enforcer.errors import UnavailableError
+from enforcer.errors import (
+    ConflictError,
+    EnforcerError,
+    ForbiddenError,
+    NotFoundError,
+    UnavailableError,
+)
 
 STOP_SECONDS: Final = 30.0
 

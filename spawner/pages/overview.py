@@ -44,7 +44,7 @@ def admin(watch: Watch, receipts: Sequence[ReceiptReply]) -> AdminDocument:
         trouble=None if watch.trouble is None else told.trouble(watch.trouble),
         machine=None if picture is None else picture.status.machine,
         leases=[] if picture is None else list(picture.leases),
-        receipts=[told.receipt(one) for one in receipts],
+        receipts=[told.receipt(one, named=True) for one in receipts],
         drift=[] if picture is None else picture.status.drift or [],
         repairs=[] if picture is None else (picture.status.repairs or [])[::-1],
     )
@@ -54,8 +54,8 @@ def _series(moments: Sequence[Moment], user: str) -> MachineSeries:
     mine = [one.users.get(user, _NOTHING) for one in moments]
     return MachineSeries(
         at=[one.at for one in moments],
-        machine_cpu=[one.machine.cpu for one in moments],
-        machine_memory=[one.machine.memory for one in moments],
+        machine_cpu=[None if one.machine is None else one.machine.cpu for one in moments],
+        machine_memory=[None if one.machine is None else one.machine.memory for one in moments],
         hub_cpu=[one.hub.cpu for one in moments],
         hub_memory=[one.hub.memory for one in moments],
         mine_cpu=[one.cpu for one in mine],

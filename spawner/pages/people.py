@@ -36,6 +36,4 @@ def parse_person(model: Mapping[str, object], access: frozenset[str]) -> Person 
         return None
     if said.kind != "user" or not access.intersection(said.scopes):
         return None
-    return Person(
-        name=said.name, groups=tuple(said.groups), admin=ADMIN_SCOPE in said.scopes
-    )
+    return Person(name=said.name, groups=tuple(said.groups), admin=ADMIN_SCOPE in said.scopes)

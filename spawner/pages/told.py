@@ -52,7 +52,7 @@ def catalogue(found: CatalogueReply, status: StatusReply) -> CatalogueDocument:
             for one in bars(status.machine)
         ],
         profiles=[
-            FitDocument(name=one.name, fits=one.fits, sentence=one.sentence)
+            FitDocument(name=one.name, fits=one.fits, sentence=words.capital(one.sentence))
             for one in found.profiles
         ],
     )
@@ -77,11 +77,24 @@ def server(
         lease=lease,
         summary=told.summary,
         slowed_by=slowed_by(told),
+        held_back=held_back(told),
         warning=warning(lease, samples),
         notes=lease.notes,
         events=kills(lease, samples, told.levels),
         samples=columns([one for one in samples if one.at > since]),
     )
+
+
+def held_back(told: ExplainReply) -> float:
+    """Return the share of the last tick in which its own quota, or one above, had run out.
+
+    One above holds back only those who have something to run.
+    """
+    if not told.levels:
+        return 0.0
+    leaf, *above = told.levels
+    waits = leaf.cpu_pressure >= _THROTTLED
+    return max([leaf.throttled, *(one.throttled for one in above if waits)])
 
 
 def columns(samples: Iterable[SampleReply]) -> Series:
@@ -172,8 +185,8 @@ def _times(count: int) -> str:
     return "A process was" if count == 1 else f"{count} processes were"
 
 
-def receipt(one: ReceiptReply) -> ReceiptDocument:
-    """Tell what became of a server."""
+def receipt(one: ReceiptReply, *, named: bool = False) -> ReceiptDocument:
+    """Tell what became of a server: its user, or somebody else, to whom the user is `named`."""
     bad = bool(one.oom_kills or one.oom_kills_as_victim) or one.reason in _BAD
     return ReceiptDocument(
         id=one.lease_id,
@@ -183,7 +196,7 @@ def receipt(one: ReceiptReply) -> ReceiptDocument:
         started_at=one.started_at,
         ended_at=one.ended_at,
         bad=bad,
-        sentence=receipt_sentence(one),
+        sentence=receipt_sentence(one, f"{one.user}'s" if named else "Your"),
         detail=_receipt_detail(one),
         cpu_seconds=one.cpu_seconds,
         memory_peak=one.memory_peak,
@@ -192,19 +205,20 @@ def receipt(one: ReceiptReply) -> ReceiptDocument:
     )
 
 
-def receipt_sentence(one: ReceiptReply) -> str:
-    """Say why a server ended, and what was killed in it."""
+def receipt_sentence(one: ReceiptReply, whose: str = "Your") -> str:
+    """Say why a server ended, and what was killed in it; `whose` begins the sentence."""
     kernel = f"kernel in server {one.server}" if one.server else "kernel"
     limit = f"{format_bytes(one.mem_limit)} limit reached, peak {_peak(one.memory_peak)}"
     if one.reason is EndReason.OOM_LIMIT:
-        return f"Your {kernel} was killed at {{at}}: {limit}."
+        return f"{whose} {kernel} was killed at {{at}}: {limit}."
     if one.reason is EndReason.OOM_VICTIM:
+        used = f"{_peak(one.memory_peak)} of its {format_bytes(one.mem_limit)}"
         return (
-            f"Your {kernel} was killed at {{at}} because the machine, or a level above it, was full."
-            f" It had used at most {_peak(one.memory_peak)} of its {format_bytes(one.mem_limit)}."
+            f"{whose} {kernel} was killed at {{at}} because the machine, or a level above it, was"
+            f" full. It had used at most {used}."
         )
-    name = f"Server {one.server}" if one.server else "Your server"
-    said = f"{name} {_REASONS[one.reason]} at {{at}}."
+    name = f"server {one.server}" if one.server else "server"
+    said = f"{whose} {name} {_REASONS[one.reason]} at {{at}}."
     if one.oom_kills:
         said += f" Before that, {_times(one.oom_kills).lower()} killed in it: {limit}."
     elif one.oom_kills_as_victim:

@@ -1,7 +1,8 @@
 """The machine's last quarter of an hour, kept by looking at the daemon every few seconds.
 
-The daemon keeps the history of each lease; what the machine, all servers and all of a user's servers
-together used is added up here. It lives in memory: after a restart the charts begin anew.
+The daemon keeps the history of each lease; what the machine, all servers and all of a user's
+servers together used is added up here, in memory. After a start the leases' histories are all that
+there is.
 """
 
 from __future__ import annotations
@@ -11,11 +12,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from enforcer.api.types import Amount, LeaseReply, SliceReply, SlicesReply, StatusReply
-from enforcer.errors import EnforcerError, UnavailableError
+from enforcer.api.types import (
+    Amount,
+    HistoryReply,
+    LeaseReply,
+    SampleReply,
+    SliceReply,
+    SlicesReply,
+    StatusReply,
+)
+from enforcer.errors import EnforcerError, NotFoundError, UnavailableError
 
 KEEP_SECONDS: Final = 900.0
 _NOTHING: Final = Amount(cpu=0.0, memory=0)
@@ -34,6 +44,9 @@ class Daemon(Protocol):
     async def leases(self, user: str | None = None) -> tuple[LeaseReply, ...]:
         """The leases that are not finished."""
 
+    async def history(self, lease_id: str) -> HistoryReply:
+        """The last samples of a lease."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
@@ -50,28 +63,40 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """What was in use at a time; `users`: by all servers of a user together."""
+    """What was in use at a time; `users`: by all servers of a user together.
+
+    machine: None where only the servers' own history is known.
+    """
 
     at: float
-    machine: Amount
+    machine: Amount | None
     hub: Amount
     users: Mapping[str, Amount]
 
 
 def moment(picture: Picture) -> Moment:
     """Add up."""
+    used = [(lease.user, lease.usage) for lease in picture.leases if lease.usage is not None]
+    return _moment(picture.status.at, picture.status.machine.used, used)
+
+
+def past(histories: Sequence[tuple[str, HistoryReply]], until: float) -> list[Moment]:
+    """Add up what is known of the servers (user, history) from before a time, the oldest first."""
+    ticks: dict[float, list[tuple[str, SampleReply]]] = {}
+    for user, history in histories:
+        for sample in history.samples:
+            if sample.at < until:
+                ticks.setdefault(sample.at, []).append((user, sample))
+    return [_moment(at, None, ticks[at]) for at in sorted(ticks)]
+
+
+def _moment(at: float, machine: Amount | None, used: Sequence[tuple[str, SampleReply]]) -> Moment:
     users: dict[str, Amount] = {}
-    for lease in picture.leases:
-        if lease.usage is not None:
-            users[lease.user] = _sum(
-                users.get(lease.user, _NOTHING), lease.usage.cpu, lease.usage.memory
-            )
     hub = _NOTHING
-    for used in users.values():
-        hub = _sum(hub, used.cpu, used.memory)
-    return Moment(
-        at=picture.status.at, machine=picture.status.machine.used, hub=hub, users=users
-    )
+    for user, sample in used:
+        users[user] = _sum(users.get(user, _NOTHING), sample.cpu, sample.memory)
+        hub = _sum(hub, sample.cpu, sample.memory)
+    return Moment(at=at, machine=machine, hub=hub, users=users)
 
 
 def _sum(amount: Amount, cpu: float, memory: int) -> Amount:
@@ -110,6 +135,8 @@ class Watch:
                 status = await self._daemon.status()
                 slices = await self._daemon.slices()
                 leases = await self._daemon.leases()
+                if not self._moments:
+                    self._moments.extend(past(await self._histories(leases), status.at))
             except EnforcerError as error:
                 if self.trouble is None:
                     _log.warning("the daemon does not answer: %s", error)
@@ -122,3 +149,10 @@ class Watch:
             now = moment(self.picture)
             if not self._moments or now.at > self._moments[-1].at:
                 self._moments.append(now)
+
+    async def _histories(self, leases: Sequence[LeaseReply]) -> list[tuple[str, HistoryReply]]:
+        found = []
+        for lease in leases:
+            with suppress(NotFoundError):  # it has ended since
+                found.append((lease.user, await self._daemon.history(lease.id)))
+        return found

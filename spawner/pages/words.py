@@ -18,8 +18,14 @@ def cores(amount: float) -> str:
 
 
 def number(amount: float) -> str:
-    """Write a number of cores, two decimals at most."""
-    return f"{amount:.2f}".rstrip("0").rstrip(".")
+    """Write a number of cores: two decimals at most, one from ten on."""
+    said = f"{amount:.2f}" if amount < 10 else f"{amount:.1f}"
+    return said.rstrip("0").rstrip(".")
+
+
+def capital(sentence: str) -> str:
+    """Begin a sentence as sentences do."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def both(cpu: float, memory: int) -> str:

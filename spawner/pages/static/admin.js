@@ -187,7 +187,7 @@ function showReceipts(receipts) {
   list.dataset.key = key;
   list.closest("section").hidden = !receipts.length;
   list.replaceChildren(...receipts.map((one) => element("li", { class: one.bad ? "enf-receipt enf-receipt-bad" : "enf-receipt" },
-    element("strong", {}, `${one.user}: ${sentence(one.sentence, one.ended_at)}`),
+    element("strong", {}, sentence(one.sentence, one.ended_at)),
     element("span", { class: "enf-hint" }, one.detail))));
 }
 

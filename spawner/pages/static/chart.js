@@ -7,6 +7,10 @@ import { time } from "./words.js";
 const WINDOW_SECONDS = 900;
 const HEIGHT = 170;
 const TABLE_STEPS = 15;
+
+/** Distances of the marks on an axis of memory. */
+export const MEMORY_STEPS = Array.from({ length: 24 }, (_, power) => 2 ** (power + 20));
+
 const uPlot = await import("./vendor/uPlot.esm.js").then((found) => found.default, () => null);
 
 /**
@@ -14,11 +18,11 @@ const uPlot = await import("./vendor/uPlot.esm.js").then((found) => found.defaul
  * update(columns, now): columns[0] the times, then one for each series.
  */
 export class Chart {
-  constructor({ title, series, format, floor = 0 }) {
+  constructor({ title, series, format, steps }) {
     this.title = title;
     this.series = series;
     this.format = format;
-    this.floor = floor;
+    this.steps = steps;
     this.columns = null;
     this.readout = element("span", { class: "enf-readout" });
     this.canvas = element("div", { class: "enf-canvas", role: "img" });
@@ -72,17 +76,17 @@ export class Chart {
     };
     return {
       ...this.size(),
-      padding: [8, 6, 0, 0],
+      padding: [8, 22, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       scales: {
         x: { range: () => [this.now - WINDOW_SECONDS, this.now] },
-        y: { range: (_, low, high) => [0, Math.max(this.floor, (high || 0) * 1.08)] },
+        y: { range: (_, low, high) => [0, (high || 1) * 1.08] },
         share: { range: [0, 1] },
       },
       axes: [
-        { ...axis, space: 70, values: (_, at) => at.map((one) => time(one)) },
-        { ...axis, size: 62, space: 34, values: (_, at) => at.map((one) => this.format(one)) },
+        { ...axis, size: 24, space: 70, values: (_, at) => at.map((one) => time(one)) },
+        { ...axis, size: 62, space: 34, incrs: this.steps, values: (_, at) => at.map((one) => this.format(one)) },
       ],
       series: [{}, ...this.series.map((one) => ({
         label: one.label,
@@ -103,12 +107,17 @@ export class Chart {
       return;
     }
     const said = this.series.map((one, number) => {
-      const value = this.columns[number + 1][index];
-      return value === null || value === undefined || one.quiet ? null : `${one.label} ${(one.format || this.format)(value)}`;
+      const value = this.said(one, number, index);
+      return value === null || one.quiet ? null : `${one.label} ${value}`;
     });
     const text = `${time(this.columns[0][index], true)} · ${said.filter(Boolean).join(" · ")}`;
     say(this.readout, text);
     this.canvas.setAttribute("aria-label", `${this.title}, the last 15 minutes. ${text}`);
+  }
+
+  said(series, number, index) {
+    const value = this.columns[number + 1][index];
+    return value === null || value === undefined ? null : (series.format || this.format)(value);
   }
 
   fillTable() {
@@ -118,7 +127,7 @@ export class Chart {
     const rows = [];
     for (let at = times.length - 1; at >= 0; at -= step) {
       rows.push(element("tr", {}, element("td", {}, time(times[at], true)),
-        ...this.series.map((one, number) => element("td", {}, (one.format || this.format)(this.columns[number + 1][at])))));
+        ...this.series.map((one, number) => element("td", {}, this.said(one, number, at) ?? "–"))));
     }
     this.rows.replaceChildren(...rows);
   }

@@ -1,7 +1,7 @@
 // The user's servers on the hub's home page: what they use, what holds them back, what became of the last ones.
 
 import { fromHub, repeat, trouble } from "./api.js";
-import { Chart, Columns } from "./chart.js";
+import { Chart, Columns, MEMORY_STEPS } from "./chart.js";
 import { element, notice, say } from "./dom.js";
 import { openResize } from "./resize.js";
 import { cores, duration, memory, number, percent, sentence, time } from "./words.js";
@@ -87,6 +87,7 @@ class Panel {
     this.memory = new Chart({
       title: "Memory",
       format: memory,
+      steps: MEMORY_STEPS,
       series: [
         { label: "used", color: "mine", fill: true },
         { label: "limit", color: "limit", dash: true },
@@ -101,7 +102,9 @@ class Panel {
       this.charts = element("div", { class: "enf-charts" }, this.cpu.element, this.memory.element));
   }
 
-  update({ lease, summary, slowed_by, warning, notes, events, samples }, now) {
+  update({ lease, summary, slowed_by, held_back, warning, notes, events, samples }, now) {
+    // a sample knows of its own quota; that one above ran out is known of the last tick
+    if (samples.at.length) samples.throttled[samples.at.length - 1] = held_back;
     this.columns.add(samples);
     const running = lease.state === "bound";
     say(this.state, STATES[lease.state] || lease.state);

@@ -1,7 +1,7 @@
 // The machine view: the machine, everybody's servers together, and mine. Nobody else has a name here.
 
 import { ownService, repeat, trouble } from "./api.js";
-import { Chart, Columns } from "./chart.js";
+import { Chart, Columns, MEMORY_STEPS } from "./chart.js";
 import { bar, element, notice, say, svg } from "./dom.js";
 import { cores, memory, number, percent, time } from "./words.js";
 
@@ -14,10 +14,10 @@ const lines = [
   { label: "machine", color: "machine" },
   { label: "all servers", color: "hub", fill: true },
   { label: "mine", color: "mine", fill: true },
-  { label: "there is", color: "limit", dash: true, quiet: true },
+  { label: "capacity", color: "limit", dash: true, quiet: true },
 ];
 const cpu = new Chart({ title: "CPU, cores", format: number, series: lines });
-const mem = new Chart({ title: "Memory", format: memory, series: lines });
+const mem = new Chart({ title: "Memory", format: memory, steps: MEMORY_STEPS, series: lines });
 document.getElementById("enforcer-charts").append(cpu.element, mem.element);
 let seconds = 2;
 
@@ -50,10 +50,10 @@ function show({ at, machine, groups, mine, others, waiting }) {
   const times = columns.of("at");
   cpu.update([times, ...["machine_cpu", "hub_cpu", "mine_cpu"].map((key) => columns.of(key)), times.map(() => machine.capacity.cpu)], at);
   mem.update([times, ...["machine_memory", "hub_memory", "mine_memory"].map((key) => columns.of(key)), times.map(() => machine.capacity.memory)], at);
-  tile("cpu", `${number(machine.used.cpu)} of ${cores(machine.capacity.cpu)}`, machine.used.cpu / machine.capacity.cpu);
-  tile("memory", `${memory(machine.used.memory)} of ${memory(machine.capacity.memory)}`, machine.used.memory / machine.capacity.memory);
-  tile("promised", `${cores(machine.promised.cpu)} and ${memory(machine.promised.memory)}`, Math.max(machine.promised.cpu / machine.workload.cpu, machine.promised.memory / machine.workload.memory));
-  tile("pressure", `${percent(machine.pressure.cpu)} CPU, ${percent(machine.pressure.memory)} memory`, Math.max(machine.pressure.cpu, machine.pressure.memory));
+  tile("cpu", `${number(machine.used.cpu)} of ${cores(machine.capacity.cpu)}`, "", machine.used.cpu / machine.capacity.cpu);
+  tile("memory", `${memory(machine.used.memory)} of ${memory(machine.capacity.memory)}`, "", machine.used.memory / machine.capacity.memory);
+  tile("promised", `${cores(machine.promised.cpu)} and ${memory(machine.promised.memory)}`, "promised", Math.max(machine.promised.cpu / machine.workload.cpu, machine.promised.memory / machine.workload.memory));
+  tile("pressure", `${percent(machine.pressure.cpu)} CPU, ${percent(machine.pressure.memory)} memory`, "", Math.max(machine.pressure.cpu, machine.pressure.memory));
   const running = mine.length + others.length;
   say(document.getElementById("enforcer-sentence"), `${machine.sentence}. ${running} ${running === 1 ? "server runs" : "servers run"}, ${mine.length} of them yours${waiting ? `; ${waiting} in the queue` : ""}.`);
   strip("cpu", mine, others, (one) => one.cpu, machine.workload.cpu, cores);
@@ -61,11 +61,11 @@ function show({ at, machine, groups, mine, others, waiting }) {
   showGroups(groups);
 }
 
-function tile(name, text, share) {
+function tile(name, text, fixed, share) {
   const tile = document.querySelector(`[data-tile=${name}]`);
   say(tile.querySelector("dd"), text);
   const track = tile.querySelector("svg");
-  const kind = share > 0.95 ? "bad" : share > 0.8 ? "warn" : "used";
+  const kind = fixed || (share > 0.95 ? "bad" : share > 0.8 ? "warn" : "used");
   const fresh = bar([{ share, kind }], 6);
   if (track) track.replaceWith(fresh);
   else tile.append(fresh);

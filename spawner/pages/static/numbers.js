@@ -10,21 +10,28 @@ export function step(most) {
   return STEPS.findLast((one) => most / one >= 40) || STEPS[0];
 }
 
-/** One number with its slider. `most` may change; a value above it comes down to it. */
+/**
+ * One number with its slider. `most` may change: a value above it comes down to it, and goes up again
+ * as far as it was wanted. positive: nothing is too little.
+ */
 export class Pair {
-  constructor(number, slider, onchange = () => {}) {
+  constructor(number, slider, onchange = () => {}, { positive = false } = {}) {
     this.number = number;
     this.slider = slider;
+    this.positive = positive;
     slider.hidden = false;
     slider.addEventListener("input", () => {
       // the slider's last stop is all there is, whatever the step
-      number.value = Number(slider.value) + Number(slider.step) / 2 > this.most ? field(this.most) : field(Number(slider.value));
+      const value = Number(slider.value);
+      this.set(value + Number(slider.step) / 2 > this.most ? this.most : value);
       onchange(this);
     });
     number.addEventListener("input", () => {
+      this.wanted = this.value;
       this.follow();
       onchange(this);
     });
+    this.wanted = this.value;
   }
 
   get value() {
@@ -34,14 +41,15 @@ export class Pair {
   setMost(most) {
     this.most = most;
     this.number.max = field(most);
-    this.slider.min = 0;
     this.slider.step = step(most);
+    this.slider.min = this.positive ? step(most) : 0;
     this.slider.max = Math.ceil(most / step(most)) * step(most);
-    if (this.value !== null && this.value > most) this.set(most);
+    if (this.wanted !== null && document.activeElement !== this.number) this.number.value = field(Math.min(this.wanted, most));
     this.follow();
   }
 
   set(value) {
+    this.wanted = value;
     this.number.value = field(value);
     this.follow();
   }

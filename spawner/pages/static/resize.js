@@ -16,7 +16,7 @@ const WHILES = [["", "until it stops"], ["3600", "for 1 hour"], ["14400", "for 4
 export async function openResize(service, leaseId, title, done) {
   const { lease, bounds } = await service.get(`api/leases/${leaseId}`);
   const fields = FIELDS.map((one) => ({ ...one, ...numberField({ id: `enf-resize-${one.key}`, label: one.label, unit: one.unit }) }));
-  const pairs = Object.fromEntries(fields.map((one) => [one.key, new Pair(one.number, one.slider, () => bound())]));
+  const pairs = Object.fromEntries(fields.map((one) => [one.key, new Pair(one.number, one.slider, () => bound(), { positive: one.key.endsWith("limit") })]));
   const now = (key) => fields.find((one) => one.key === key);
   const bound = () => {
     for (const what of ["cpu", "mem"]) {

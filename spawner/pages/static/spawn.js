@@ -16,7 +16,7 @@ function start(form, page) {
   const pairs = new Map();
   for (const name of FIELDS) {
     const row = form.querySelector(`[data-field=${name}]`);
-    if (row) pairs.set(name, new Pair(row.querySelector("input[type=number]"), row.querySelector(".enf-slider"), () => bound()));
+    if (row) pairs.set(name, new Pair(row.querySelector("input[type=number]"), row.querySelector(".enf-slider"), () => bound(), { positive: name.endsWith("limit") }));
   }
   const chosen = () => radios.find((one) => one.checked);
   const own = (name) => Number(chosen().dataset[camel(name)]);

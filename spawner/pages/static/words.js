@@ -14,9 +14,9 @@ export function memory(amount) {
   return `${trim(size.toPrecision(3))} TiB`;
 }
 
-/** Two decimals at most: "1.5". */
+/** Two decimals at most, one from ten on: "1.5". */
 export function number(amount) {
-  return trim(amount.toFixed(2));
+  return trim(amount.toFixed(amount < 10 ? 2 : 1));
 }
 
 /** "1 core", "2.5 cores". */
