@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.services.auth import HubOAuth
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets, bind_unix_socket
@@ -119,6 +120,8 @@ async def serving(settings: Settings) -> AsyncIterator[Service]:
             with suppress(asyncio.CancelledError):
                 await looking
             await server.close_all_connections()
+            # the hub's own client, by which it was asked whose a token is
+            await JupyterHubHTTPClient.loop_instance().close()
 
 
 async def run(settings: Settings) -> None:

@@ -22,13 +22,14 @@ _FILES: Final = {
     "uplot/LICENSE": "uPlot.LICENSE",
 }
 _STAMP: Final = "lock.sha256"
+_NPM: Final = shutil.which("npm")
 
 
 class BuildError(Exception):
     """It could not be fetched; the message says what to do."""
 
 
-def build(pages: Path = _HERE) -> bool:
+def build(pages: Path = _HERE, *, npm: str | None = _NPM) -> bool:
     """Put the files into ``static/vendor`` below `pages`; False if they were there.
 
     Raises:
@@ -44,7 +45,6 @@ def build(pages: Path = _HERE) -> bool:
         and all((vendor / n).is_file() for n in names)
     ):
         return False
-    npm = shutil.which("npm")
     if npm is None:
         raise BuildError(
             "npm is not installed, and the pages' charts come from it: apt-get install npm"

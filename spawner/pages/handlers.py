@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -32,6 +33,7 @@ from spawner.pages.watch import Watch
 
 ACCESS: Final = frozenset({"access:services", f"access:services!service={SERVICE_NAME}"})
 MOST_BODY: Final = 16 * 1024
+_HUB_SECONDS: Final = 15.0
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -84,10 +86,18 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc] # the hu
             return
         self.person = person
 
+    def get_current_user(self) -> Person | None:
+        """Return who asks; the hub's own would ask the hub again, and wait for it."""
+        return getattr(self, "person", None)
+
     async def _identify(self) -> Person | None:
         # A cookie counts only with the page's XSRF token, a bearer token by itself: see the hub's
         # services.auth. Asked without waiting, as others are being served by the same loop.
-        model = await self.hub_auth.get_user(self, sync=False)
+        try:
+            async with asyncio.timeout(_HUB_SECONDS):
+                model = await self.hub_auth.get_user(self, sync=False)
+        except TimeoutError:
+            raise HTTPError(HTTPStatus.BAD_GATEWAY) from None
         return None if model is None else parse_person(model, ACCESS)
 
     def deny(self) -> None:

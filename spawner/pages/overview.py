@@ -43,11 +43,24 @@ def admin(watch: Watch, receipts: Sequence[ReceiptReply]) -> AdminDocument:
         poll_seconds=watch.poll_seconds,
         trouble=None if watch.trouble is None else told.trouble(watch.trouble),
         machine=None if picture is None else picture.status.machine,
-        leases=[] if picture is None else list(picture.leases),
+        leases=[] if picture is None else _leases(picture),
         receipts=[told.receipt(one, named=True) for one in receipts],
         drift=[] if picture is None else picture.status.drift or [],
         repairs=[] if picture is None else (picture.status.repairs or [])[::-1],
     )
+
+
+def _leases(picture: Picture) -> list[LeaseReply]:
+    """Return the leases, held back also by their profile's quota if they had something to run."""
+    ran_out = {one.title: one.throttled for one in picture.of_kind("profile")}
+    found = []
+    for lease in picture.leases:
+        usage = lease.usage
+        if usage is not None and usage.cpu_pressure >= told.THROTTLED:
+            worst = max(usage.throttled, ran_out.get(f"profile {lease.profile}", 0.0))
+            usage = usage.model_copy(update={"throttled": worst})
+        found.append(lease.model_copy(update={"usage": usage}))
+    return found
 
 
 def _series(moments: Sequence[Moment], user: str) -> MachineSeries:

@@ -31,7 +31,8 @@ from spawner.pages.documents import (
 )
 from spawner.pages.form import bars
 
-_THROTTLED: Final = 0.02
+THROTTLED: Final = 0.02
+"""Less than this share of a tick is no finding."""
 _WAITING: Final = 0.10
 _NEARLY_FULL: Final = 0.85
 _SOON_SECONDS: Final = 600.0
@@ -93,7 +94,7 @@ def held_back(told: ExplainReply) -> float:
     if not told.levels:
         return 0.0
     leaf, *above = told.levels
-    waits = leaf.cpu_pressure >= _THROTTLED
+    waits = leaf.cpu_pressure >= THROTTLED
     return max([leaf.throttled, *(one.throttled for one in above if waits)])
 
 
@@ -120,7 +121,7 @@ def slowed_by(told: ExplainReply) -> str:
             return "busy CPUs, which it shares with others by weight"
         return ""
     owner = "its own" if level is told.levels[0] else f"{level.title}'s"
-    if level.throttled >= _THROTTLED:
+    if level.throttled >= THROTTLED:
         what = "CPU quota" if level.cpu_cap is None else "CPU cap for now, so that guarantees hold"
         return f"{owner} {what} ({words.percent(level.throttled)} of the time)"
     limit = "" if level.mem_limit is None else f" of {format_bytes(level.mem_limit)}"

@@ -61,11 +61,11 @@ class Visit:
         if user in self.sessions:
             return
         page = self._page()
-        page.goto(f"{self.world.url}/hub/login")
+        page.goto(f"{self.world.url}/hub/login?next=%2Fhub%2Ftoken")
         page.fill("#username_input", user)
         page.fill("#password_input", PASSWORD)
         page.click("#login_submit")
-        page.wait_for_url("**/hub/spawn**")
+        page.wait_for_url("**/hub/token")
         self.sessions[user] = page.context.storage_state()
         self.contexts.pop().close()
 

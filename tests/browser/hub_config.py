@@ -11,7 +11,7 @@ from tests.browser.loads import HOSTILE
 c: Any = get_config()  # type: ignore[name-defined]  # noqa: F821 - traitlets puts it there
 
 port, hub_port, proxy_port, service_port = os.environ["ENFORCER_TEST_PORTS"].split()
-users = {"ada", "alice", "bob", "carol", "kim", "tom", "zoe", HOSTILE}
+users = {"ada", "alice", "bob", "carol", "gina", "kim", "tom", "zoe", HOSTILE}
 
 c.JupyterHub.bind_url = f"http://127.0.0.1:{port}/"
 c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{hub_port}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,11 +13,12 @@ from jupyterhub.spawner import SimpleLocalProcessSpawner
 
 from enforcer.client import AsyncClient
 from enforcer.errors import EnforcerError
-from enforcer.model import Claim
+from enforcer.model import Claim, LeaseState
 from enforcer.quantities import parse_bytes, parse_cpus
 from spawner.pages.form import render_form
 
 _SECONDS = 5.0
+_WAIT_SECONDS = 2.0
 
 
 class LeasingSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc] # the hub has no types
@@ -24,6 +26,7 @@ class LeasingSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc] # the hub
 
     cmd: ClassVar[list[str]] = [sys.executable, str(Path(__file__).with_name("server.py"))]
     lease_id = ""
+    waits_for = ""
 
     def _client(self) -> AsyncClient:
         return AsyncClient(os.environ["ENFORCER_TEST_SOCKET"], _SECONDS)
@@ -63,16 +66,39 @@ class LeasingSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc] # the hub
             image=said.get("image"),
             **numbers,
         )
-        async with self._client() as client:
-            lease = await client.claim(claim)
-        self.lease_id = lease.id
+        try:
+            await self._have(claim)
+        except asyncio.CancelledError:
+            await self._release()  # the hub stops only what runs
+            raise
         started: object = await super().start()
         return started
 
-    async def stop(self, now: bool = False) -> None:  # noqa: FBT001, FBT002 - the hub's signature
-        await super().stop(now=now)
+    async def _have(self, claim: Claim) -> None:
+        async with self._client() as client:
+            lease = await client.claim(claim)
+            self.lease_id = lease.id
+            while lease.state is LeaseState.QUEUED:
+                self.waits_for = "" if lease.queue is None else lease.queue.sentence
+                lease = await client.lease(lease.id, _WAIT_SECONDS, LeaseState.QUEUED)
+
+    async def _release(self) -> None:
         try:
             async with self._client() as client:
                 await client.release(self.lease_id)
         except EnforcerError as error:
             self.log.warning("no release: %s", error)
+
+    async def progress(self) -> AsyncIterator[dict[str, object]]:
+        """Say what is waited for."""
+        said = ""
+        while True:
+            if self.waits_for != said:
+                said = self.waits_for
+                yield {"progress": 20, "message": f"In the queue: {said}"}
+            await asyncio.sleep(0.2)
+
+    async def stop(self, now: bool = False) -> None:  # noqa: FBT001, FBT002 - the hub's signature
+        await super().stop(now=now)
+        self.waits_for = ""
+        await self._release()

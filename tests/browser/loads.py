@@ -50,6 +50,10 @@ max_preallocate = {{ cpu_guarantee = 1, mem_guarantee = 4 }}
 allowed_resources = ["Small", "Large", "Whole", "{HOSTILE}"]
 max_preallocate = {{ cpu_guarantee = 24, mem_guarantee = 64 }}
 
+[user_profiles.gina]
+allowed_resources = ["Whole", "Small"]
+max_preallocate = {{ cpu_guarantee = 30, mem_guarantee = 90 }}
+
 [user_profiles.frank]
 allowed_resources = ["Whole"]
 max_preallocate = {{ cpu_guarantee = 30, mem_guarantee = 90 }}

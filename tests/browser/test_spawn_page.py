@@ -109,6 +109,23 @@ def test_a_card_says_whether_it_fits_and_follows_the_machine(visit: Visit) -> No
     assert json.loads(answer.value.text())["profiles"][0]["name"] == "Small"
 
 
+def test_a_start_that_has_to_wait_says_what_for_and_can_be_given_up(visit: Visit) -> None:
+    page = visit.open("gina", "/hub/spawn")
+    page.get_by_role("radio", name="Whole").check()
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_url("**/hub/spawn-pending/**")
+    expect(page.locator("#progress-message")).to_contain_text("In the queue: ")
+    visit.shoot(page, "spawn-pending-light")
+    home = visit.open("gina", "/hub/home")
+    section = home.get_by_role("region", name="My server")
+    expect(section).to_contain_text("waiting in the queue")
+    expect(section).to_contain_text("Number 1 in line")
+    expect(section.get_by_role("button", name="Resize")).to_be_hidden()
+    visit.shoot(home, "home-queued-light")
+    page.get_by_role("button", name="Stop Server").click()
+    expect(home.get_by_text("You have no server running.")).to_be_visible(timeout=20_000)
+
+
 def test_hostile_names_are_text_in_the_form(visit: Visit) -> None:
     page = visit.open("alice", "/hub/spawn")
     expect(page.get_by_text(HOSTILE)).to_be_visible()

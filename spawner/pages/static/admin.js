@@ -3,7 +3,7 @@
 import { ownService, repeat, trouble } from "./api.js";
 import { bar, element, notice, say, setBar } from "./dom.js";
 import { openResize } from "./resize.js";
-import { cores, duration, memory, number, percent, sentence, time } from "./words.js";
+import { cores, duration, memory, memoryOf, number, percent, sentence, time } from "./words.js";
 
 const COLUMNS = {
   user: (lease) => lease.user,
@@ -121,7 +121,7 @@ class Row {
       element("td", { "data-label": "Server" }, lease.server || "default"),
       element("td", { "data-label": "Profile" }, lease.profile),
       ...Object.values(this.cells),
-      element("td", { "data-label": "Actions", class: "enf-actions" }, this.resize, this.stop));
+      element("td", { "data-label": "Actions", class: "enf-actions" }, this.resize, this.stop, this.resized = element("span", { class: "enf-resized", title: "resized, then back to what it had" })));
   }
 
   update(lease) {
@@ -129,13 +129,14 @@ class Row {
     say(this.cells.State, lease.queue ? `queued, number ${lease.queue.place}` : STATES[lease.state] || lease.state);
     this.cells.State.title = lease.queue ? lease.queue.sentence : lease.sentence;
     say(this.texts.CPU, used ? `${number(used.cpu)} of ${number(lease.cpu_limit)}` : `– of ${number(lease.cpu_limit)}`);
-    say(this.texts.Memory, used ? `${memory(used.memory)} of ${memory(lease.mem_limit)}` : `– of ${memory(lease.mem_limit)}`);
+    say(this.texts.Memory, used ? memoryOf(used.memory, lease.mem_limit) : `– of ${memory(lease.mem_limit)}`);
     this.level("CPU", used ? used.cpu / lease.cpu_limit : 0);
     this.level("Memory", used ? used.memory / lease.mem_limit : 0);
     say(this.cells.Guaranteed, lease.cpu_guarantee || lease.mem_guarantee ? `${cores(lease.cpu_guarantee)}, ${memory(lease.mem_guarantee)}` : "–");
     say(this.cells["Held back"], used ? percent(used.throttled) : "–");
     this.cells["Held back"].classList.toggle("enf-hot", (used?.throttled ?? 0) >= 0.2);
-    say(this.cells.Since, `${duration(at - lease.created_at)}${lease.resized_until ? `, resized until ${time(lease.resized_until)}` : ""}`);
+    say(this.cells.Since, duration(at - lease.created_at));
+    say(this.resized, lease.resized_until ? `until ${time(lease.resized_until)}` : "");
     this.resize.hidden = lease.state === "queued";
   }
 

@@ -4,7 +4,7 @@ import { fromHub, repeat, trouble } from "./api.js";
 import { Chart, Columns, MEMORY_STEPS } from "./chart.js";
 import { element, notice, say } from "./dom.js";
 import { openResize } from "./resize.js";
-import { cores, duration, memory, number, percent, sentence, time } from "./words.js";
+import { cores, duration, memory, memoryOf, number, percent, sentence, time } from "./words.js";
 
 const KEYS = ["at", "cpu", "memory", "throttled", "cpu_pressure", "memory_pressure", "io_pressure"];
 const STATES = { queued: "waiting in the queue", pending: "starting", bound: "running", released: "ended" };
@@ -98,7 +98,7 @@ class Panel {
     this.element = element("section", { class: "enf-panel", "aria-label": title },
       element("header", {}, element("h2", {}, title), this.state, this.button),
       this.about, this.slowed, this.warning, this.events,
-      element("dl", { class: "enf-facts" }, ...Object.entries(this.facts).map(([name, value]) => element("div", {}, element("dt", {}, name), value))),
+      this.factList = element("dl", { class: "enf-facts" }, ...Object.entries(this.facts).map(([name, value]) => element("div", {}, element("dt", {}, name), value))),
       this.charts = element("div", { class: "enf-charts" }, this.cpu.element, this.memory.element));
   }
 
@@ -115,9 +115,9 @@ class Panel {
     this.slowed.hidden = !slowed_by;
     say(this.slowed, slowed_by ? `Slowed by: ${slowed_by}` : "");
     this.slowed.title = summary;
-    notice(this.warning, "warn", warning && "Memory is nearly full.", warning);
+    notice(this.warning, "warn", warning && "Memory is running out.", warning);
     this.events.replaceChildren(...events.map((one) => element("li", {}, sentence(one.sentence, one.at))));
-    this.charts.hidden = this.button.hidden = !running;
+    this.charts.hidden = this.button.hidden = this.factList.hidden = !running;
     this.showFacts(lease);
     if (running) this.draw(lease, now);
   }
@@ -125,7 +125,7 @@ class Panel {
   showFacts(lease) {
     const last = (key) => this.columns.of(key).at(-1) ?? 0;
     say(this.facts.CPU, `${number(last("cpu"))} of ${cores(lease.cpu_limit)}`);
-    say(this.facts.Memory, `${memory(last("memory"))} of ${memory(lease.mem_limit)}`);
+    say(this.facts.Memory, memoryOf(last("memory"), lease.mem_limit));
     say(this.facts["Held back"], percent(last("throttled")));
     say(this.facts["Waiting for CPU"], percent(last("cpu_pressure")));
     say(this.facts["Waiting for memory"], percent(last("memory_pressure")));

@@ -3,7 +3,7 @@
 import { ownService, repeat, trouble } from "./api.js";
 import { Chart, Columns, MEMORY_STEPS } from "./chart.js";
 import { bar, element, notice, say, svg } from "./dom.js";
-import { cores, memory, number, percent, time } from "./words.js";
+import { cores, memory, memoryOf, number, percent, time } from "./words.js";
 
 const KEYS = ["at", "machine_cpu", "hub_cpu", "mine_cpu", "machine_memory", "hub_memory", "mine_memory"];
 const service = ownService();
@@ -51,7 +51,7 @@ function show({ at, machine, groups, mine, others, waiting }) {
   cpu.update([times, ...["machine_cpu", "hub_cpu", "mine_cpu"].map((key) => columns.of(key)), times.map(() => machine.capacity.cpu)], at);
   mem.update([times, ...["machine_memory", "hub_memory", "mine_memory"].map((key) => columns.of(key)), times.map(() => machine.capacity.memory)], at);
   tile("cpu", `${number(machine.used.cpu)} of ${cores(machine.capacity.cpu)}`, "", machine.used.cpu / machine.capacity.cpu);
-  tile("memory", `${memory(machine.used.memory)} of ${memory(machine.capacity.memory)}`, "", machine.used.memory / machine.capacity.memory);
+  tile("memory", memoryOf(machine.used.memory, machine.capacity.memory), "", machine.used.memory / machine.capacity.memory);
   tile("promised", `${cores(machine.promised.cpu)} and ${memory(machine.promised.memory)}`, "promised", Math.max(machine.promised.cpu / machine.workload.cpu, machine.promised.memory / machine.workload.memory));
   tile("pressure", `${percent(machine.pressure.cpu)} CPU, ${percent(machine.pressure.memory)} memory`, "", Math.max(machine.pressure.cpu, machine.pressure.memory));
   const running = mine.length + others.length;
@@ -97,6 +97,6 @@ function showGroups(groups) {
   body.replaceChildren(...groups.map((one) => element("tr", {},
     element("th", { scope: "row", "data-label": "Profile" }, one.title.replace(/^profile /, "")),
     element("td", { "data-label": "CPU" }, one.cpu_limit === null ? cores(one.used.cpu) : `${number(one.used.cpu)} of ${cores(one.cpu_limit)}`),
-    element("td", { "data-label": "Memory" }, one.mem_limit === null ? memory(one.used.memory) : `${memory(one.used.memory)} of ${memory(one.mem_limit)}`),
+    element("td", { "data-label": "Memory" }, one.mem_limit === null ? memory(one.used.memory) : memoryOf(one.used.memory, one.mem_limit)),
     element("td", { "data-label": "Held back" }, percent(one.throttled)))));
 }

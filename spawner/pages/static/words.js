@@ -14,6 +14,13 @@ export function memory(amount) {
   return `${trim(size.toPrecision(3))} TiB`;
 }
 
+/** "21 of 40 GiB", "495 MiB of 8 GiB". */
+export function memoryOf(used, limit) {
+  const [said, most] = [memory(used), memory(limit)];
+  const [size, unit] = said.split(" ");
+  return most.endsWith(` ${unit}`) ? `${size} of ${most}` : `${said} of ${most}`;
+}
+
 /** Two decimals at most, one from ten on: "1.5". */
 export function number(amount) {
   return trim(amount.toFixed(amount < 10 ? 2 : 1));
