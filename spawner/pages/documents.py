@@ -36,11 +36,12 @@ class BarDocument(Reply):
 
 
 class FitDocument(Reply):
-    """Whether a profile fits now."""
+    """Whether a profile fits now; since when, at least, it does not."""
 
     name: str
     fits: bool
     sentence: str
+    since: float | None
 
 
 class CatalogueDocument(Reply):

@@ -84,7 +84,9 @@ class Catalogue(Endpoint):
         person, client = self.person, self.service.client
         server = self.get_query_argument("server", "")
         found = await client.catalogue(person.name, server, person.groups)
-        self.reply(told.catalogue(found, await client.status()))
+        status = await client.status()
+        since = self.service.waits.look(found, status.at)
+        self.reply(told.catalogue(found, status, since))
 
 
 class Lease(Endpoint):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
 from typing import Final, TypeVar
@@ -27,8 +28,9 @@ from enforcer.errors import (
 )
 from spawner.pages import SERVICE_NAME, told
 from spawner.pages.documents import Trouble
-from spawner.pages.people import Person, parse_person
+from spawner.pages.people import Acquaintances, Person, parse_person
 from spawner.pages.settings import Settings
+from spawner.pages.waits import Waits
 from spawner.pages.watch import Watch
 
 ACCESS: Final = frozenset({"access:services", f"access:services!service={SERVICE_NAME}"})
@@ -60,6 +62,8 @@ class Service:
     client: AsyncClient
     watch: Watch
     views: jinja2.Environment
+    known: Acquaintances = field(default_factory=Acquaintances)
+    waits: Waits = field(default_factory=Waits)
 
 
 class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc] # the hub has no types
@@ -93,12 +97,22 @@ class Handler(HubOAuthenticated, RequestHandler):  # type: ignore[misc] # the hu
     async def _identify(self) -> Person | None:
         # A cookie counts only with the page's XSRF token, a bearer token by itself: see the hub's
         # services.auth. Asked without waiting, as others are being served by the same loop.
+        known, token = self.service.known, self.hub_auth.get_token(self) or ""
         try:
             async with asyncio.timeout(_HUB_SECONDS):
                 model = await self.hub_auth.get_user(self, sync=False)
-        except TimeoutError:
-            raise HTTPError(HTTPStatus.BAD_GATEWAY) from None
-        return None if model is None else parse_person(model, ACCESS)
+        except (HTTPError, TimeoutError) as error:
+            # the hub does not answer: who was known a while ago may go on looking
+            person = known.recall(token, time.monotonic())
+            if person is None or self.request.method != "GET":
+                raise HTTPError(HTTPStatus.BAD_GATEWAY) from error
+            return person
+        person = None if model is None else parse_person(model, ACCESS)
+        if person is not None:
+            known.meet(token, person, time.monotonic())
+        else:
+            known.forget(token)
+        return person
 
     def deny(self) -> None:
         """Answer one who is not known."""

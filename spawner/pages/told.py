@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from enforcer.api.types import (
@@ -44,8 +44,10 @@ def trouble(error: EnforcerError) -> Trouble:
     return Trouble(code=error.code, message=error.message, hint=error.hint)
 
 
-def catalogue(found: CatalogueReply, status: StatusReply) -> CatalogueDocument:
-    """Tell what fits now."""
+def catalogue(
+    found: CatalogueReply, status: StatusReply, since: Mapping[str, float]
+) -> CatalogueDocument:
+    """Tell what fits now; since: from when on a profile does not."""
     return CatalogueDocument(
         at=status.at,
         bars=[
@@ -53,7 +55,12 @@ def catalogue(found: CatalogueReply, status: StatusReply) -> CatalogueDocument:
             for one in bars(status.machine)
         ],
         profiles=[
-            FitDocument(name=one.name, fits=one.fits, sentence=words.capital(one.sentence))
+            FitDocument(
+                name=one.name,
+                fits=one.fits,
+                sentence=words.capital(one.sentence),
+                since=since.get(one.name),
+            )
             for one in found.profiles
         ],
     )

@@ -104,6 +104,7 @@ def test_a_card_says_whether_it_fits_and_follows_the_machine(visit: Visit) -> No
     expect(whole.locator(".enf-fits")).to_have_attribute("data-fits", "no")
     expect(whole.locator(".enf-fits")).to_contain_text(re.compile("Would wait|your other"))
     expect(page.locator("[data-bar=memory] .enf-bar-sentence")).to_contain_text("free to promise")
+    expect(whole.locator(".enf-fits")).to_contain_text("So since")
     with page.expect_response("**/api/catalogue**") as answer:
         pass
     assert json.loads(answer.value.text())["profiles"][0]["name"] == "Small"
@@ -139,3 +140,17 @@ def test_the_form_in_the_dark_and_on_a_phone(visit: Visit) -> None:
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         visit.shoot(page, f"spawn-{name}")
+
+
+def test_without_the_service_the_hubs_pages_are_plain_and_the_form_is_whole(visit: Visit) -> None:
+    for name, path in (("home", "/hub/home"), ("spawn", "/hub/spawn/bob/plain")):
+        page = visit.open("bob", "/hub/token")
+        page.route("**/services/enforcer/**", lambda route: route.abort())
+        page.goto(visit.world.url + path)
+        visit.shoot(page, f"{name}-without-the-service")
+        if name == "home":
+            expect(page.locator("#enforcer-servers")).to_contain_text("the service behind them")
+        else:
+            expect(page.get_by_role("radio", name="Small")).to_be_checked()
+            expect(page.locator("input[name=cpu_limit]")).to_be_visible()
+            expect(page.get_by_role("button", name="Start")).to_be_visible()

@@ -18,6 +18,7 @@ class HubApi:
     people: dict[str, dict[str, object]] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
     stop_status: int = 204
+    user_status: int = 200
     port: int = 0
 
     @property
@@ -39,6 +40,8 @@ class HubApi:
 
     async def user(self, request: web.Request) -> web.Response:
         """Tell whose token it is."""
+        if self.user_status != 200:
+            return web.json_response({}, status=self.user_status)
         model = self.people.get(request.headers["Authorization"].removeprefix("token "))
         return web.json_response(model or {}, status=200 if model else 403)
 

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from jupyterhub.services.auth import HubOAuth
 from yarl import URL
 
 from enforcer.model import Claim
@@ -27,8 +28,15 @@ PREFIX = "/services/enforcer/"
 class Asker:
     """Asks the service as the holder of a token."""
 
-    def __init__(self, session: aiohttp.ClientSession, hub: HubApi, api: ApiUnderTest) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        hub: HubApi,
+        api: ApiUnderTest,
+        auth: HubOAuth,
+    ) -> None:
         self.session = session
+        self.auth = auth
         self.hub = hub
         self.api = api
 
@@ -69,7 +77,7 @@ async def asker(tmp_path: Path) -> AsyncIterator[Asker]:
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(pages)) as session,
         ):
             await service.watch.look()
-            yield Asker(session, hub, api)
+            yield Asker(session, hub, api, service.auth)
     await asyncio.sleep(0.05)
 
 
@@ -181,6 +189,25 @@ async def test_only_an_admin_sees_everyone_and_stops_with_their_own_token(asker:
         status, _ = await asker.ask("adas", "api/stop", {"user": "bob"})
         assert status == expected
     assert asker.hub.stopped[-1] == "ada: /hub/api/users/bob/server"
+
+
+@pytest.mark.asyncio
+async def test_while_the_hub_is_restarted_who_was_known_may_look_and_change_nothing(
+    asker: Asker,
+) -> None:
+    lease = await lease_of(asker, "alice")
+    assert (await asker.ask("alices", "api/mine"))[0] == 200
+    asker.auth.cache.clear()
+    asker.hub.user_status = 503
+    assert (await asker.ask("alices", "api/mine"))[0] == 200
+    status, said = await asker.ask("alices", f"api/leases/{lease}", {"cpu_limit": 1})
+    assert (status, said["message"]) == (502, "the hub does not answer")
+    assert (await asker.ask("bobs", "api/mine"))[0] == 502
+    asker.hub.user_status = 403
+    assert (await asker.ask("alices", "api/mine"))[0] == 403
+    asker.auth.cache.clear()
+    asker.hub.user_status = 503
+    assert (await asker.ask("alices", "api/mine"))[0] == 502
 
 
 @pytest.mark.asyncio

@@ -152,5 +152,9 @@ export function trouble(error) {
   if (error instanceof Refused && error.status === 403) {
     return ["You are not logged in any more.", "Load the page again."];
   }
-  return ["There are no live numbers right now.", error instanceof Refused ? `${error.message}.` : "The service behind this page does not answer."];
+  return ["There are no live numbers right now.", error instanceof Refused ? `${capital(error.message)}.` : "The service behind this page does not answer."];
+}
+
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }

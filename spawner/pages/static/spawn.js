@@ -3,7 +3,7 @@
 import { fromHub, repeat } from "./api.js";
 import { setBar, say } from "./dom.js";
 import { Pair } from "./numbers.js";
-import { field } from "./words.js";
+import { field, time } from "./words.js";
 
 const FIELDS = ["cpu_limit", "mem_limit", "cpu_guarantee", "mem_guarantee"];
 const EVERY_SECONDS = 5;
@@ -60,7 +60,7 @@ function live(form, service) {
       const fits = radio && document.getElementById(radio.getAttribute("aria-describedby"));
       if (!fits) continue;
       fits.dataset.fits = profile.fits ? "yes" : "no";
-      say(fits, profile.sentence);
+      say(fits, profile.since === null ? profile.sentence : `${profile.sentence}. So since ${time(profile.since)} at least.`);
     }
     for (const bar of now.bars) {
       const place = form.querySelector(`[data-bar=${bar.key}]`);
