@@ -185,7 +185,7 @@ def _fields(
 
 
 _FIELDS: Final = (
-    ("cpu_limit", "CPU limit", "cores", "the most it may use, when others leave it"),
+    ("cpu_limit", "CPU limit", "cores", "as far as others leave it"),
     ("mem_limit", "Memory limit", "GiB", "a kernel that wants more is killed"),
     ("cpu_guarantee", "CPU guaranteed", "cores", "yours at any moment, whatever others do"),
     ("mem_guarantee", "Memory guaranteed", "GiB", "kept for you; others cannot push it out"),

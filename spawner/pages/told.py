@@ -236,10 +236,9 @@ def receipt_sentence(one: ReceiptReply, whose: str = "Your") -> str:
 
 
 def _receipt_detail(one: ReceiptReply) -> str:
-    said = (
-        f"Profile {one.profile}, {words.both(one.cpu_limit, one.mem_limit)};"
-        f" {_cpu_time(one.cpu_seconds)} of CPU, at most {_peak(one.memory_peak)}"
-    )
+    said = f"Profile {one.profile}, {words.both(one.cpu_limit, one.mem_limit)}"
+    if one.cpu_seconds or one.memory_peak:
+        said += f"; {_cpu_time(one.cpu_seconds)} of CPU, at most {_peak(one.memory_peak)}"
     if one.throttled_seconds >= 1:
         said += f"; held back by CPU quotas for {_cpu_time(one.throttled_seconds)}"
     return f"{said}."

@@ -104,7 +104,7 @@ def test_a_card_says_whether_it_fits_and_follows_the_machine(visit: Visit) -> No
     expect(whole.locator(".enf-fits")).to_have_attribute("data-fits", "no")
     expect(whole.locator(".enf-fits")).to_contain_text(re.compile("Would wait|your other"))
     expect(page.locator("[data-bar=memory] .enf-bar-sentence")).to_contain_text("free to promise")
-    expect(whole.locator(".enf-fits")).to_contain_text("So since")
+    expect(whole.locator(".enf-fits")).to_contain_text("It has been so since")
     with page.expect_response("**/api/catalogue**") as answer:
         pass
     assert json.loads(answer.value.text())["profiles"][0]["name"] == "Small"

@@ -159,5 +159,5 @@ function showReceipts(receipts) {
     element("ul", { class: "enf-receipts" }, ...receipts.map((one) =>
       element("li", { class: one.bad ? "enf-receipt enf-receipt-bad" : "enf-receipt" },
         element("strong", {}, sentence(one.sentence, one.ended_at)),
-        element("span", { class: "enf-hint" }, `${one.detail} It ran for ${duration(one.ended_at - one.started_at)}.`)))));
+        element("span", { class: "enf-hint" }, one.memory_peak ? `${one.detail} It ran for ${duration(one.ended_at - one.started_at)}.` : one.detail)))));
 }

@@ -60,7 +60,7 @@ function live(form, service) {
       const fits = radio && document.getElementById(radio.getAttribute("aria-describedby"));
       if (!fits) continue;
       fits.dataset.fits = profile.fits ? "yes" : "no";
-      say(fits, profile.since === null ? profile.sentence : `${profile.sentence}. So since ${time(profile.since)} at least.`);
+      say(fits, profile.since === null ? profile.sentence : `${profile.sentence}. It has been so since ${time(profile.since)} at least.`);
     }
     for (const bar of now.bars) {
       const place = form.querySelector(`[data-bar=${bar.key}]`);
