@@ -37,6 +37,8 @@ The service, in its unit::
 or with ``--listen unix:/run/…`` on a Unix socket, and reads its token from ``--token-file``, then
 ``$CREDENTIALS_DIRECTORY/token``, then ``$JUPYTERHUB_API_TOKEN``.
 
+Hub and service have to be one origin to a browser, as they are unless ``subdomain_host`` is set.
+
 uPlot is fetched at build time: ``python3 spawner/pages/build.py`` puts it into ``static/vendor``,
 as building a wheel does. Without it the pages show numbers in place of charts.
 """

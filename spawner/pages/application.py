@@ -17,7 +17,7 @@ from jupyterhub.httpclient import JupyterHubHTTPClient
 from jupyterhub.services.auth import HubOAuth
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets, bind_unix_socket
-from tornado.web import Application, StaticFileHandler
+from tornado.web import Application, RedirectHandler, StaticFileHandler
 
 from enforcer.client import AsyncClient
 from spawner.pages import SERVICE_NAME, endpoints
@@ -76,7 +76,9 @@ def application(service: Service) -> Application:
             (f"{prefix}api/leases/{lease}", endpoints.Lease, own),
             (f"{prefix}api/everyone", endpoints.Everyone, own),
             (f"{prefix}api/stop", endpoints.Stop, own),
+            (f"{prefix}api/.*", endpoints.NoEndpoint, own),
             (f"{prefix}static/(.*)", Static, {"path": str(STATIC)}),
+            (prefix.removesuffix("/"), RedirectHandler, {"url": service.settings.prefix}),
         ],
         default_handler_class=endpoints.NoPage,
         default_handler_args=own,

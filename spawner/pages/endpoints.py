@@ -46,6 +46,14 @@ class NoPage(Page):
         self.send_error(404)
 
 
+class NoEndpoint(Endpoint):
+    """Any other address below api/."""
+
+    async def get(self) -> None:
+        """Answer that there is nothing."""
+        self.send_error(404)
+
+
 class Mine(Endpoint):
     """The user's own servers."""
 

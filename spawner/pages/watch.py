@@ -29,6 +29,8 @@ from enforcer.errors import EnforcerError, NotFoundError, UnavailableError
 
 KEEP_SECONDS: Final = 900.0
 _NOTHING: Final = Amount(cpu=0.0, memory=0)
+_ABOUT: Final = 0.9
+"""Ticks are not quite even."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -80,14 +82,21 @@ def moment(picture: Picture) -> Moment:
     return _moment(picture.status.at, picture.status.machine.used, used)
 
 
-def past(histories: Sequence[tuple[str, HistoryReply]], until: float) -> list[Moment]:
-    """Add up what is known of the servers (user, history) from before a time, the oldest first."""
+def past(histories: Sequence[tuple[str, HistoryReply]], until: float, every: float) -> list[Moment]:
+    """Add up what is known of the servers (user, history) from before a time, the oldest first.
+
+    The daemon's ticks may be closer together than is kept here: `every` so many seconds.
+    """
     ticks: dict[float, list[tuple[str, SampleReply]]] = {}
     for user, history in histories:
         for sample in history.samples:
             if sample.at < until:
                 ticks.setdefault(sample.at, []).append((user, sample))
-    return [_moment(at, None, ticks[at]) for at in sorted(ticks)]
+    found: list[Moment] = []
+    for at in sorted(ticks):
+        if not found or at - found[-1].at >= every * _ABOUT:
+            found.append(_moment(at, None, ticks[at]))
+    return found
 
 
 def _moment(at: float, machine: Amount | None, used: Sequence[tuple[str, SampleReply]]) -> Moment:
@@ -136,7 +145,9 @@ class Watch:
                 slices = await self._daemon.slices()
                 leases = await self._daemon.leases()
                 if not self._moments:
-                    self._moments.extend(past(await self._histories(leases), status.at))
+                    self._moments.extend(
+                        past(await self._histories(leases), status.at, self.poll_seconds)
+                    )
             except EnforcerError as error:
                 if self.trouble is None:
                     _log.warning("the daemon does not answer: %s", error)

@@ -27,13 +27,6 @@ _FLAGS: Final = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    folder = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(folder):
-            item.add_marker("browser")
-
-
 @dataclass
 class Visit:
     """Opens pages as somebody, and keeps what went wrong in them."""

@@ -125,3 +125,31 @@ def test_the_home_page_in_the_dark_and_on_a_phone(visit: Visit) -> None:
         panel(page, "My server")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         visit.shoot(page, f"home-{name}")
+
+
+def test_a_page_that_nobody_sees_asks_for_nothing(visit: Visit) -> None:
+    page = visit.open("bob", "/hub/home")
+    panel(page, "My server")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.wait_for_timeout(500)
+    asked.clear()
+    page.wait_for_timeout(2500)
+    assert asked == []
+    with page.expect_response("**/api/mine**"):
+        page.evaluate(hide, False)
+
+
+def test_without_what_draws_charts_their_numbers_are_there(visit: Visit) -> None:
+    page = visit.open("bob", "/hub/token")
+    page.route("**/vendor/**", lambda route: route.abort())
+    page.goto(f"{visit.world.url}/hub/home")
+    assert "7.8 of 10 cores" in panel(page, "My server")
+    assert page.locator("canvas").count() == 0
+    page.locator("summary").first.click()
+    expect(page.locator(".enf-table-alternative td").first).to_be_visible()

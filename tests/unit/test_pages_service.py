@@ -56,8 +56,14 @@ class Asker:
             return answer.status, await answer.json() if answer.content_length else None
 
 
+def descriptors() -> set[str]:
+    """What is open."""
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
 @pytest_asyncio.fixture
 async def asker(tmp_path: Path) -> AsyncIterator[Asker]:
+    before = descriptors()
     pages = str(tmp_path / "pages.sock")
     async with hub_api() as hub, serving_api(parse(VALID), tmp_path) as api:
         hub.know("alices", "alice")
@@ -78,7 +84,11 @@ async def asker(tmp_path: Path) -> AsyncIterator[Asker]:
         ):
             await service.watch.look()
             yield Asker(session, hub, api, service.auth)
-    await asyncio.sleep(0.05)
+    # the resolver of the hub's client is taken down by a thread of its own
+    for _ in range(500):
+        if descriptors() <= before:
+            break
+        await asyncio.sleep(0.02)
 
 
 async def lease_of(asker: Asker, user: str) -> str:
@@ -237,6 +247,21 @@ async def test_without_the_daemon_the_machine_view_goes_on_and_the_rest_says_so(
     status, said = await asker.ask("alices", "api/machine")
     assert status == 200
     assert said["machine"] is not None
+
+
+@pytest.mark.asyncio
+async def test_what_is_not_there_is_said_in_the_form_that_was_asked_for(asker: Asker) -> None:
+    status, said = await asker.ask("alices", "api/nothing")
+    assert (status, said["code"]) == (404, "pages.not-found")
+    status, said = await asker.ask(None, "api/nothing")
+    assert (status, said["code"]) == (403, "pages.forbidden")
+    headers = {"Authorization": "token alices"}
+    async with asker.session.get(f"http://pages{PREFIX}nothing", headers=headers) as answer:
+        assert answer.status == 404
+        assert "there is no such page" in await answer.text()
+    url = f"http://pages{PREFIX.removesuffix('/')}"
+    async with asker.session.get(url, allow_redirects=False) as answer:
+        assert answer.headers["Location"] == PREFIX
 
 
 @pytest.mark.asyncio

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from enforcer.api.types import HistoryReply
 from enforcer.client import AsyncClient
 from enforcer.model import Claim, Usage
 from enforcer.names import lease_slice
 from enforcer.quantities import GIB, Bytes
 from spawner.pages import overview
-from spawner.pages.watch import Watch
+from spawner.pages.watch import Watch, past
 from tests.apiserver import ApiUnderTest, serving
 from tests.unit.configs import VALID, parse
+from tests.unit.test_pages_told import sample
 
 
 @pytest_asyncio.fixture
@@ -64,6 +66,14 @@ async def test_the_servers_own_history_is_there_after_a_start(api: ApiUnderTest)
         assert document.series.machine_cpu[-1] is not None
         newer = overview.machine(watch, "alice", document.series.at[-2])
         assert newer.series.at == document.series.at[-1:]
+
+
+def test_of_a_finer_history_only_as_much_is_kept_as_is_looked_at() -> None:
+    samples = [sample(at, 1) for at in range(20)]
+    history = HistoryReply(lease_id="a", tick_seconds=1.0, samples=samples)
+    assert [one.at for one in past([("alice", history)], 10.0, 2.0)] == [0, 2, 4, 6, 8]
+    both = past([("alice", history), ("bob", history)], 3.0, 1.0)
+    assert [one.hub.memory for one in both] == [2 * GIB] * 3
 
 
 @pytest.mark.asyncio

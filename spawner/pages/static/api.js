@@ -130,6 +130,9 @@ export function repeat(look, seconds) {
     clearTimeout(timer);
     try {
       failures = (await look()) === false ? failures + 1 : 0;
+    } catch (error) {
+      failures += 1;
+      console.error(error); // a mistake of ours must not stop the numbers for good
     } finally {
       running = false;
     }
