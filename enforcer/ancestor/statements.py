@@ -79,10 +79,11 @@ def _set(place: Place, value: ast.expr, found: Found, reader: Reader) -> None:
 
 
 def _is_change(call: ast.Call) -> bool:
+    func = call.func
     return (
-        isinstance(call.func, ast.Attribute)
-        and call.func.attr in _CHANGING
-        and _place(call.func.value) is not None
+        isinstance(func, ast.Attribute)
+        and func.attr in _CHANGING
+        and _place(func.value) is not None
     )
 
 
@@ -106,17 +107,18 @@ def _look_for_hidden(node: ast.AST, found: Found, reader: Reader) -> None:
     """Note what sets one of our dictionaries where it cannot be followed: a loop, an if."""
     for below in ast.walk(node):
         match below:
-            case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Name(ctx=ast.Store() | ast.Del()):
-                place = _place(below)
-            case ast.Subscript(ctx=ast.Store() | ast.Del()):
-                place = _place(below)
-            case ast.Call() if _is_change(below):
-                assert isinstance(below.func, ast.Attribute)  # noqa: S101 - _is_change has looked
-                place = _place(below.func.value)
+            case ast.Attribute() | ast.Name() | ast.Subscript() if not isinstance(
+                below.ctx, ast.Load
+            ):
+                section = _section(below)
+            case ast.Call(func=ast.Attribute(attr=attribute, value=changed)) if (
+                attribute in _CHANGING
+            ):
+                section = _section(changed)
             case _:
                 continue
-        if place is not None:
-            _hidden(place, below.lineno, found, reader)
+        if section is not None:
+            _hidden((section,), below.lineno, found, reader)
 
 
 def _hidden(place: Place, line: int, found: Found, reader: Reader) -> None:
@@ -138,8 +140,16 @@ def _place(node: ast.expr) -> Place | None:
             return None
         below.insert(0, node.slice.value)
         node = node.value
+    section = _section(node)
+    return None if section is None else (section, *below)
+
+
+def _section(node: ast.expr) -> str | None:
+    """Return the dictionary of ours that an expression names, or in which it names something."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name) if name in SECTIONS:
-            return (name, *below)
+            return name
         case _:
             return None

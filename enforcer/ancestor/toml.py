@@ -16,17 +16,18 @@ _NAMED: Final = ("resource_profiles", "user_profiles")
 
 def format_document(sections: Mapping[str, Value]) -> str:
     """Write a document: single values first, as TOML wants it, then a section for each table."""
-    single = [
-        f"{_key(name)} = {format_value(value)}\n"
-        for name, value in sections.items()
-        if not isinstance(value, dict)
-    ]
-    tables = [
-        _sections(name, value) if name in _NAMED else _table(_key(name), value)
-        for name, value in sections.items()
-        if isinstance(value, dict)
-    ]
-    return "\n".join(["".join(single), *tables] if single else tables)
+    single, tables = "", []
+    for name, value in sections.items():
+        if not isinstance(value, dict):
+            single += f"{_key(name)} = {format_value(value)}\n"
+        elif name not in _NAMED:
+            tables.append(_table(_key(name), value))
+        elif value and all(isinstance(one, dict) for one in value.values()):
+            tables += [_table(f"{name}.{_key(key)}", one) for key, one in value.items()]
+        else:
+            # Of the wrong kind, which the reader of the document will say.
+            single += f"{name} = {format_value(value)}\n"
+    return "\n".join([single, *tables] if single else tables)
 
 
 def format_value(value: Value) -> str:
@@ -40,7 +41,7 @@ def format_value(value: Value) -> str:
             return quote(value)
         case list():
             return f"[{', '.join(map(format_value, value))}]"
-        case dict():
+        case _:
             pairs = ", ".join(f"{_key(name)} = {format_value(one)}" for name, one in value.items())
             return f"{{ {pairs} }}" if pairs else "{}"
 
@@ -53,18 +54,8 @@ def quote(text: str) -> str:
     return f'"{"".join(written)}"'
 
 
-def _sections(name: str, entries: dict[str, Value]) -> str:
-    parts = []
-    for key, value in entries.items():
-        head = f"{_key(name)}.{_key(key)}"
-        if not isinstance(value, dict):
-            # Of the wrong kind, which the reader of the document will say.
-            return f"{_key(name)} = {format_value(entries)}\n"
-        parts.append(_table(head, value))
-    return "\n".join(parts) or f"[{_key(name)}]\n"
-
-
-def _table(head: str, values: dict[str, Value]) -> str:
+def _table(head: str, values: Value) -> str:
+    assert isinstance(values, dict)  # noqa: S101 - the caller has looked
     lines = [f"{_key(name)} = {format_value(one)}\n" for name, one in values.items()]
     return f"[{head}]\n{''.join(lines)}"
 
