@@ -112,6 +112,7 @@ def _install(options: argparse.Namespace) -> int:
     if manifest.hub:
         manifest, todo = hub.grant_rights(host, manifest)
         left += [todo] if todo else []
+        left += hub.build_charts(host, _offline(options))
     host.store_manifest(manifest)
     host.read_units("enforcer.conf", *(("enforcer-hub.conf",) if manifest.hub else ()))
     host.activate(start=not options.no_start, units=_UNITS)
@@ -130,8 +131,11 @@ def _install_hub_packages(host: Host, options: argparse.Namespace) -> bool:
     """Install what the hub runs with; whether its proxy is another one now."""
     source = _CHECKOUT / "spawner"
     install_venv(host, HUB, source / "requirements.lock", options.wheels)
-    offline = hub.Offline(cache=options.npm_cache, modules=options.node_modules)
-    return hub.install_proxy(host, source / "proxy", offline)
+    return hub.install_proxy(host, source / "proxy", _offline(options))
+
+
+def _offline(options: argparse.Namespace) -> hub.Offline:
+    return hub.Offline(cache=options.npm_cache, modules=options.node_modules)
 
 
 def _start_hub(host: Host, manifest: Manifest, *, start: bool, proxy: bool) -> list[str]:

@@ -215,13 +215,21 @@ class Host:
         finished = self.runner.run(Command(words=words, timeout_seconds=SECONDS), lambda: None)
         return finished.output.strip() if finished.returncode == 0 else ""
 
-    def run(self, label: str, words: Collection[str], seconds: float) -> Finished:
+    def run(
+        self,
+        label: str,
+        words: Collection[str],
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> Finished:
         """Run a command that changes something; dry, say which."""
         if self.dry:
             self.console.say(f"  would run: {' '.join(words)}")
             return Finished(0, "")
         with self.console.step(label) as waiting:
-            command = Command(words=list(words), timeout_seconds=seconds)
+            command = Command(
+                words=list(words), timeout_seconds=seconds, environment=environment or {}
+            )
             return self.runner.run(command, waiting)
 
     def must(self, label: str, words: Collection[str], seconds: float) -> None:

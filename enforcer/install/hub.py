@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from enforcer.errors import EnforcerError, InvalidError, UnavailableError
 from enforcer.install.files import (
     CONFIGURATION,
     HUB_USERS,
+    LIBRARY,
     PROXY,
     ManagedFile,
     digest,
@@ -131,6 +133,25 @@ def _run_npm(host: Host, folder: Path, cache: Path | None) -> None:
     host.must("Installing the hub's proxy", words, _NPM_SECONDS)
 
 
+def build_charts(host: Host, offline: Offline) -> list[str]:
+    """Fetch what the pages' charts are drawn with, if it is not there; what is left to the admin.
+
+    The pages do without: they show numbers then.
+    """
+    build = host.root / LIBRARY / "spawner/pages/build.py"
+    if host.dry or not build.is_file():
+        return []
+    environment = {}
+    if offline.cache is not None:
+        environment = {"npm_config_cache": str(offline.cache), "npm_config_offline": "true"}
+    words = (sys.executable, "-I", str(build))
+    finished = host.run("Building the pages' charts", words, _NPM_SECONDS, environment)
+    if finished.returncode == 0:
+        return []
+    todo = f"the pages show numbers in place of charts until this succeeds: {' '.join(words)}"
+    return [f"{todo}; it said:\n{finished.tail()}"]
+
+
 def grant_rights(host: Host, manifest: Manifest) -> tuple[Manifest, str]:
     """Let the hub and the pages act for users; what is left to the admin, or nothing.
 
@@ -169,7 +190,8 @@ def write_config(host: Host, manifest: Manifest) -> tuple[Manifest, list[str]]:
         host.console.say(f"  /{_CONFIG}: would be written by: enforcer hub-config --defaults")
         return manifest, []
     try:
-        hubconfig.main(["--defaults"])
+        state = str(host.root / "var/lib/jupyterhub")
+        hubconfig.main(["--defaults", "--output", str(host.root / _CONFIG), "--state", state])
     except EnforcerError as error:
         todo = (
             f"the hub has no configuration: {error.message}. What to do: {error.hint}. Then type:"

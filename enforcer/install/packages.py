@@ -13,6 +13,9 @@ from enforcer.bootstrap import ensure_packages
 from enforcer.install.files import HUB_VENV, LIBRARY, VENV, distribution
 from enforcer.install.host import SECONDS, Host
 
+CHARTS: Final = PurePosixPath("spawner/pages/static/vendor")
+"""Below the library: what the pages' charts are drawn with."""
+
 STAMP: Final = ".requirements.sha256"
 """In a venv: the digest of the lock file it was made from."""
 
@@ -80,6 +83,10 @@ def install_library(host: Host, checkout: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "node_modules")
     for package in ("enforcer", "spawner"):
         shutil.copytree(checkout / package, new / package, ignore=ignored)
+    # Fetched by npm (see hub.build_charts), once for all the versions that want the same.
+    charts = library / CHARTS
+    if charts.is_dir() and not (new / CHARTS).exists():
+        shutil.copytree(charts, new / CHARTS)
     for name, text in distribution((checkout / "pyproject.toml").read_text()).items():
         (new / name).parent.mkdir(exist_ok=True)
         (new / name).write_text(text)
