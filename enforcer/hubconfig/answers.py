@@ -220,21 +220,6 @@ def parse_hours(text: str) -> float:
     )
 
 
-def check(answers: Answers) -> Answers:
-    """Return the answers if they fit one another.
-
-    Raises:
-        InvalidError: ``hub-config.certificate``: https without one.
-    """
-    if answers.server_type is ServerType.HTTPS and not (answers.certificate and answers.key):
-        raise InvalidError(
-            "hub-config.certificate",
-            "https needs a certificate and its key",
-            "name both: --certificate FULLCHAIN.pem --key PRIVKEY.pem (certbot makes them)",
-        )
-    return answers
-
-
 def _name(text: str, what: str) -> str:
     if not _NAME.fullmatch(text) or not text.isprintable():
         raise InvalidError(

@@ -7,8 +7,20 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from enforcer.errors import InvalidError
-from enforcer.hubconfig import answers
-from enforcer.hubconfig.answers import BIND_URLS, Allowed, Answers, ServerType
+from enforcer.hubconfig.answers import (
+    BIND_URLS,
+    Allowed,
+    Answers,
+    ServerType,
+    parse_address,
+    parse_allowed,
+    parse_count,
+    parse_file,
+    parse_hours,
+    parse_names,
+    parse_server_type,
+    parse_url,
+)
 
 ParsedT = TypeVar("ParsedT")
 
@@ -46,6 +58,12 @@ _NO_BRIDGE: Final = InvalidError(
     "type: systemctl start docker; then again, or name the address with --hub-ip",
 )
 
+_NO_CERTIFICATE: Final = InvalidError(
+    "hub-config.certificate",
+    "https needs a certificate and its key",
+    "name both: --certificate FULLCHAIN.pem --key PRIVKEY.pem (certbot makes them)",
+)
+
 _TYPES: Final = """\
 How do people reach the hub?
   local   on this machine only, over http
@@ -60,13 +78,13 @@ def collect(given: Given, defaults: Defaults, asker: Asker | None) -> Answers:
         InvalidError: a flag is wrong, or something is missing that nobody was there to answer.
     """
     questions = _Questions(given, asker)
-    kind = questions.take("type", _TYPES, "Type of server", "local", answers.parse_server_type)
+    kind = questions.take("type", _TYPES, "Type of server", "local", parse_server_type)
     url = questions.take(
         "bind-url",
         "",
         "Address to listen on",
         BIND_URLS[kind],
-        lambda text: answers.parse_url(text, "the hub"),
+        lambda text: parse_url(text, "the hub"),
     )
     certificate, key = _certificate(questions, kind)
     public = questions.take(
@@ -74,7 +92,7 @@ def collect(given: Given, defaults: Defaults, asker: Asker | None) -> Answers:
         "",
         "What people type into their browsers (empty: the address above)",
         "",
-        lambda text: answers.parse_url(text, "browsers") if text else "",
+        lambda text: parse_url(text, "browsers") if text else "",
         asked=kind is ServerType.PROXY,
     )
     bridge = defaults.bridge or ""
@@ -85,31 +103,25 @@ def collect(given: Given, defaults: Defaults, asker: Asker | None) -> Answers:
         bridge,
         _bridge,
     )
-    return answers.check(
-        Answers(
-            server_type=kind,
-            bind_url=url,
-            hub_ip=hub_ip,
-            admins=_admins(questions, defaults),
-            allowed=_allowed(questions),
-            certificate=certificate,
-            key=key,
-            public_url=public,
-            named_servers=questions.take(
-                "named-servers",
-                "",
-                "Servers of a user besides the default one",
-                "0",
-                answers.parse_count,
-            ),
-            idle_hours=questions.take(
-                "idle-hours",
-                "",
-                "Stop a server that is idle for so many hours (0: never)",
-                "12",
-                answers.parse_hours,
-            ),
-        )
+    return Answers(
+        server_type=kind,
+        bind_url=url,
+        hub_ip=hub_ip,
+        admins=_admins(questions, defaults),
+        allowed=_allowed(questions),
+        certificate=certificate,
+        key=key,
+        public_url=public,
+        named_servers=questions.take(
+            "named-servers", "", "Servers of a user besides the default one", "0", parse_count
+        ),
+        idle_hours=questions.take(
+            "idle-hours",
+            "",
+            "Hours after which an idle server is stopped (0: never)",
+            "12",
+            parse_hours,
+        ),
     )
 
 
@@ -117,7 +129,9 @@ def _certificate(questions: _Questions, kind: ServerType) -> tuple[str, str]:
     asked = kind is ServerType.HTTPS
 
     def parse(text: str) -> str:
-        return answers.parse_file(text, "a file") if text or asked else ""
+        if asked and not text:
+            raise _NO_CERTIFICATE
+        return parse_file(text, "a file") if text else ""
 
     certificate = questions.take(
         "certificate", "", "File of the certificate, with its chain", "", parse, asked=asked
@@ -127,7 +141,7 @@ def _certificate(questions: _Questions, kind: ServerType) -> tuple[str, str]:
 
 def _admins(questions: _Questions, defaults: Defaults) -> tuple[str, ...]:
     found = ",".join(defaults.admins)
-    return questions.take("admins", "", "Admins of the hub", found, answers.parse_names)
+    return questions.take("admins", "", "Admins of the hub", found, parse_names)
 
 
 def _allowed(questions: _Questions) -> Allowed:
@@ -136,14 +150,14 @@ def _allowed(questions: _Questions) -> Allowed:
         "",
         "Who may log in: all (with an account here), or names and @groups",
         "all",
-        answers.parse_allowed,
+        parse_allowed,
     )
 
 
 def _bridge(text: str) -> str:
     if not text:
         raise _NO_BRIDGE
-    return answers.parse_address(text)
+    return parse_address(text)
 
 
 class _Questions:
