@@ -189,7 +189,7 @@ def _copy_certificate(found: Facts, folder: Path, user: str | None) -> None:
         return
     for name, source in ((CERTIFICATE, found.certificate), (KEY, found.key)):
         try:
-            text = Path(source).read_text(encoding="ascii")
+            text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UnavailableError(
                 "hub.certificate",
