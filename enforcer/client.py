@@ -7,8 +7,11 @@ whoever calls; root and the hub see everyone's leases and receipts then.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import http.client
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -25,6 +28,7 @@ from enforcer.model import Claim, LeaseState, Resize
 DEFAULT_SOCKET: Final = "/run/enforcer/enforcer.sock"
 DEFAULT_SECONDS: Final = 40.0
 """More than the daemon takes to say that something took too long."""
+_FULL_SECONDS: Final = 0.05
 
 ReplyT = TypeVar("ReplyT", bound=types.Reply)
 
@@ -147,8 +151,10 @@ class _UnixConnection(http.client.HTTPConnection):
         """Open the socket."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(self.timeout)
+        until = time.monotonic() + self._seconds
         try:
-            sock.connect(self._path)
+            while not _connected(sock, self._path, until):
+                time.sleep(_FULL_SECONDS)
         except BaseException:
             sock.close()
             raise
@@ -159,6 +165,20 @@ class _UnixConnection(http.client.HTTPConnection):
         self.timeout = self._seconds + more_seconds
         if self.sock is not None:
             self.sock.settimeout(self.timeout)
+
+
+def _connected(sock: socket.socket, path: str, until: float) -> bool:
+    """Connect; False where the queue before the daemon is full and there is time to try again.
+
+    That is said at once, whatever the timeout (connect(2), EAGAIN).
+    """
+    try:
+        sock.connect(path)
+    except BlockingIOError:
+        if time.monotonic() > until:
+            raise TimeoutError from None
+        return False
+    return True
 
 
 class AsyncClient:
@@ -240,16 +260,32 @@ class AsyncClient:
 
     async def ask(self, ask: Ask[ReplyT]) -> ReplyT:
         """Send a request, once more if the kept connection turns out to be closed."""
+        until = time.monotonic() + self._seconds
         try:
             try:
-                status, body = await self._send(ask)
+                status, body = await self._send_when_heard(ask, until)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                 if isinstance(error, aiohttp.ClientConnectorError):
                     raise
-                status, body = await self._send(ask)
+                status, body = await self._send_when_heard(ask, until)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise _unreachable(self._path, error) from error
         return ask.read(status, body)
+
+    async def _send_when_heard(self, ask: Ask[ReplyT], until: float) -> tuple[int, bytes]:
+        """Send, again and again while the queue before the daemon is full; see `_connected`.
+
+        asyncio takes EAGAIN for "soon", and finds a socket that is not connected.
+        """
+        while True:
+            try:
+                return await self._send(ask)
+            except aiohttp.ClientOSError as error:
+                if error.errno not in {errno.EAGAIN, errno.ENOTCONN}:
+                    raise
+                if time.monotonic() > until:
+                    raise TimeoutError from error
+            await asyncio.sleep(_FULL_SECONDS)
 
     async def _send(self, ask: Ask[ReplyT]) -> tuple[int, bytes]:
         if self._session is None:

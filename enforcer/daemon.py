@@ -37,7 +37,7 @@ DEFAULT_CONFIG = Path("/etc/enforcer/enforcer.toml")
 DEFAULT_STATE = Path("/var/lib/enforcer")
 
 _LAST_GOOD = "enforcer.toml.last-good"
-_BACKLOG = 512
+_BACKLOG = 4096
 _STATUS_SECONDS = 10.0
 _HUNG_TICKS = 15
 """With no tick finished for this many, the daemon hangs, and systemd shall start it anew."""

@@ -107,13 +107,15 @@ def _container_waits(
 def _deferral(subject: str, wanted: Bytes, easing: Easing) -> Deferred:
     """Return the deferral there was, or a new one, whose grace begins now.
 
-    A limit that is meanwhile less low keeps its deadline; a lower one is news to the user.
+    A limit that is meanwhile less low keeps its deadline; a lower one is news to the user. So is a
+    grace that the admin sets while a limit waits; one that is taken away lets it wait for ever.
     """
-    for one in easing.deferred:
-        if one.subject == subject and one.wanted <= wanted:
-            return replace(one, wanted=wanted)
     grace = easing.grace_seconds
     deadline = None if grace is None else easing.now + grace
+    for one in easing.deferred:
+        if one.subject == subject and one.wanted <= wanted:
+            kept = one.deadline if one.deadline is not None and grace is not None else deadline
+            return replace(one, wanted=wanted, deadline=kept)
     return Deferred(subject=subject, wanted=wanted, deadline=deadline)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
@@ -12,19 +13,30 @@ import pytest_asyncio
 
 # A slow machine is no failure, and a run that failed must fail again.
 hypothesis.settings.register_profile(
-    "enforcer", deadline=None, derandomize=True, print_blob=True, database=None
+    "enforcer",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=True,
+    print_blob=True,
+    database=None,
 )
 hypothesis.settings.load_profile("enforcer")
 
-_MACHINE_FOLDER = Path(__file__).parent / "machine"
+_MARKED = {name: Path(__file__).parent / name for name in ("machine", "browser")}
 _LEAK_CHECK = "no_leaked_tasks"
 _failed_on_the_host = pytest.StashKey[bool]()
 
 
+def pytest_configure() -> None:
+    # A worker process is told how wide the terminal is; what is tested here writes into files.
+    os.environ.pop("COLUMNS", None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(_MACHINE_FOLDER):
-            item.add_marker("machine")
+        for name, folder in _MARKED.items():
+            if item.path.is_relative_to(folder):
+                item.add_marker(name)
         if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
             # First in, last out: what the test's own fixtures put away is no leak.
             item.fixturenames.insert(0, _LEAK_CHECK)

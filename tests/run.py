@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,16 +20,21 @@ LINT_SECONDS = 300.0
 # It has a script but cannot be run with -m, and the script's place is nobody's business.
 _IMPORT_LINTER = "import sys; from importlinter.cli import lint_imports as run; sys.exit(run())"
 
+_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed|warnings?)")
+
 # Flags of pytest that leave the choice of tests alone, so that coverage can still be judged.
 _HARMLESS = frozenset({"-x", "-v", "-vv", "-q", "-s", "-l"})
 
 _MACHINE_FOLDER = "tests/machine"
+_BROWSER_FOLDER = "tests/browser"
 _HOST_FOLDERS = ("tests/unit", "tests/contract")
+_SLOW = "not machine and not browser"
+_NOTHING_CHOSEN = 5  # pytest's code when -k, say, leaves no test
 
 _EPILOG = """\
 The steps: ruff (lint and format), mypy, import-linter; then pytest with the unit and contract tests
-and, without --fast, the machine tests, which boot a virtual machine and install with apt what that
-needs. Machine tests are skipped when another test failed before them.
+and, without --fast, the browser tests and the machine tests, which boot a virtual machine; what
+these need is installed with apt. What comes after a step of pytest that failed is left out.
 
 Every other word goes to pytest: -k, -x, --lf, paths, tests/unit/test_x.py::test_y. The linters run
 all the same: they keep caches and take few seconds. Only when pytest runs all of the unit tests
@@ -101,10 +108,10 @@ def run(request: Request, checkout: Path) -> int:
         results.append(_host_packages())
         if results[-1].failed:
             request = replace(request, fast=True)
-    pytest, closing_line = _pytest(request, checkout)
-    results.append(pytest)
+    tests, closing_line = _tests(request, checkout)
+    results += tests
     if request.whole:
-        results.append(_coverage(checkout, tests_failed=pytest.failed))
+        results.append(_coverage(checkout, tests_failed=tests[0].failed))
     _print_table(results)
     print(closing_line, flush=True)
     return 1 if any(result.failed for result in results) else 0
@@ -157,22 +164,40 @@ def _host_packages() -> Result:
     return Result("host packages", verdict, time.monotonic() - started)
 
 
-def _pytest(request: Request, checkout: Path) -> tuple[Result, str]:
-    """The tests, their output shown as it comes; the result and pytest's closing line."""
-    words = [sys.executable, "-m", "pytest", *request.words]
+def _tests(request: Request, checkout: Path) -> tuple[list[Result], str]:
+    """Each part of the tests, until one fails; their results, and one closing line for all."""
+    results: list[Result] = []
+    counts: Counter[str] = Counter()
+    for step, words in _parts(request, checkout).items():
+        started = time.monotonic()
+        returncode, last = _forward(words, checkout)
+        counts.update({what: int(count) for count, what in _COUNT.findall(last)})
+        passed = returncode in {0, _NOTHING_CHOSEN}
+        verdict = "passed" if passed else "FAILED"
+        results.append(Result(step, verdict, time.monotonic() - started))
+        if not passed:
+            break
+    if not results[-1].failed and not counts:
+        results[-1] = replace(results[-1], verdict="FAILED", output="no test was chosen")
+    seconds = sum(result.seconds for result in results)
+    said = ", ".join(f"{count} {what}" for what, count in counts.items()) or "no tests ran"
+    return results, f"===== {said} in {seconds:.2f}s ====="
+
+
+def _parts(request: Request, checkout: Path) -> dict[str, list[str]]:
+    """The calls of pytest, by what they are called in the table."""
+    pytest = [sys.executable, "-m", "pytest", *request.words]
     if sys.stdout.isatty():
-        words.append("--color=yes")
-    if not request.paths:
-        folders = _HOST_FOLDERS if request.fast else (*_HOST_FOLDERS, _MACHINE_FOLDER)
-        words += [folder for folder in folders if (checkout / folder).is_dir()]
-    elif request.fast:
-        words += ["-m", "not machine"]
-    if request.whole:
-        words += ["--cov", "--cov-report="]
-    started = time.monotonic()
-    returncode, closing_line = _forward(words, checkout)
-    verdict = "passed" if returncode == 0 else "FAILED"
-    return Result("pytest", verdict, time.monotonic() - started), closing_line
+        pytest.append("--color=yes")
+    if request.paths:
+        return {"pytest": [*pytest, *(("-m", _SLOW) if request.fast else ())]}
+    coverage = ("--cov", "--cov-report=") if request.whole else ()
+    # these compute; the others wait for one browser and one virtual machine
+    parts = {"unit and contract tests": [*pytest, "-n2", *coverage, *_HOST_FOLDERS]}
+    if not request.fast:
+        parts["browser tests"] = [*pytest, _BROWSER_FOLDER]
+        parts["machine tests"] = [*pytest, _MACHINE_FOLDER]
+    return {step: words for step, words in parts.items() if (checkout / words[-1]).is_dir()}
 
 
 def _forward(words: Sequence[str], checkout: Path) -> tuple[int, str]:

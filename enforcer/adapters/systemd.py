@@ -29,22 +29,24 @@ _BACKOFF_SECONDS: Final = 5.0
 class SystemdActuator:
     """PID 1, through a process of its own that is started when needed and killed when it hangs.
 
-    root: where cgroup v2 is mounted. control: where PID 1 keeps what was set on units until the
-    next boot. timeout_seconds: the most any method takes. settle_seconds: how long PID 1 may take
-    from its reply to the kernel holding the values.
+    root: where cgroup v2 is mounted. runtime, lasting: where PID 1 keeps what was set on units
+    until the next boot, and for good (systemd.unit(5)). timeout_seconds: the most any method takes.
+    settle_seconds: how long PID 1 may take from its reply to the kernel holding the values.
     """
 
     def __init__(
         self,
         root: Path = Path("/sys/fs/cgroup"),
-        control: Path = Path("/run/systemd/system.control"),
+        runtime: Path = Path("/run/systemd/system.control"),
+        lasting: Path = Path("/etc/systemd/system.control"),
         *,
         timeout_seconds: float = 10.0,
         settle_seconds: float = 2.0,
         command: Command = default_command,
     ) -> None:
         self._root = root
-        self._control = control
+        self._runtime = runtime
+        self._lasting = lasting
         self._timeout = timeout_seconds
         self._settle = settle_seconds
         self._command = command
@@ -111,7 +113,7 @@ class SystemdActuator:
         `systemctl revert` removes it, and leaves the kernel's values as they are.
         """
         try:
-            return any((self._control / f"{unit}.d").iterdir())
+            return any((self._lasting / f"{unit}.d").iterdir())
         except OSError:
             return False
 
@@ -173,7 +175,7 @@ class SystemdActuator:
         A slice that a container brought about is not transient, so PID 1 keeps what is set on it
         in a drop-in that outlives it, and that would win over the next one's properties.
         """
-        if (self._control / f"{unit}.d").is_dir() and not self._is_there(unit):
+        if (self._runtime / f"{unit}.d").is_dir() and not self._is_there(unit):
             _check(await self._ask("revert", unit=unit), unit)
 
     async def _set(self, unit: UnitName, wanted: dict[str, object], *, lasting: bool) -> Reply:

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 ENGINE_SERVICES = ("docker.service", "containerd.service")
 
 _RETRY_SECONDS = 2.0
-_RELIST_SECONDS = 30.0
+_RELIST_SECONDS = 15.0
 _ENGINE_SECONDS = 30.0
 _BURST_SECONDS = 0.02
 """Events come in bursts (create, start, …): one list answers for all of them."""

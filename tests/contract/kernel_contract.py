@@ -24,6 +24,7 @@ from enforcer.adapters.systemd import SystemdActuator
 from enforcer.errors import UnavailableError
 from enforcer.model import Limits
 from enforcer.names import (
+    ADOPTED,
     ROOT,
     WORKLOAD,
     UnitName,
@@ -225,6 +226,17 @@ async def a_stopped_slice_is_gone_and_those_above_stay(world: World) -> None:
     same(differing(world, LEAF, LIMITS), [])
 
 
+async def what_is_set_for_good_is_on_disk_and_the_rest_is_not(world: World) -> None:
+    await make(world)
+    assert not world.systemd.is_lasting(LEAF)
+    assert await world.systemd.set_limits(LEAF, LIMITS, ("tasks_max",), lasting=False)
+    assert not world.systemd.is_lasting(LEAF)
+    lasting = SliceSpec(unit=ADOPTED, limits=LIMITS, description="a test", lasting=True)
+    await world.systemd.create_slice(lasting)
+    assert world.systemd.is_lasting(ADOPTED)
+    same(differing(world, ADOPTED, LIMITS), [])
+
+
 async def a_slice_outlives_what_runs_in_it(world: World) -> None:
     await make(world)
     await world.run(LEAF, ONE)
@@ -314,6 +326,7 @@ CHECKS: tuple[Check, ...] = (
     a_write_is_told_and_shown,
     a_slice_that_comes_and_one_that_goes_are_told,
     a_stopped_slice_is_gone_and_those_above_stay,
+    what_is_set_for_good_is_on_disk_and_the_rest_is_not,
     a_slice_outlives_what_runs_in_it,
     stopping_a_slice_kills_what_runs_in_it,
     a_container_is_found_with_its_oom_score_which_can_be_set,

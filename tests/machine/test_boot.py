@@ -24,6 +24,8 @@ from tests.machine.lab import CGROUPS, CHECKOUT, CONFIG, SOCKET, Lab, until
 from tests.machine.test_machine import on_each_suite
 
 REBOOT_SECONDS: Final = 240
+NOTICE_SECONDS: Final = 60
+"""A dockerd that hangs says nothing: it is asked now and then, and given time to answer."""
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ def test_a_dockerd_that_hangs_stops_neither_metrics_nor_claims_nor_repairs(lab: 
     lease = lab.place(_claim("ann"))
     lab.guest.run("systemctl kill --signal=STOP docker.service")
     try:
-        until(lambda: not lab.client.status().docker_ok)
+        until(lambda: not lab.client.status().docker_ok, NOTICE_SECONDS)
         check_alive(lab, lease.unit, "hung")
         assert lab.client.lease(lease.id).state is LeaseState.BOUND
     finally:

@@ -20,7 +20,7 @@ NOT_HTTP: Final = {
     "garbage": "\x00\xff\xfe\x01\n\n\n",
     "TLS": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "a shell": "ls -la\r\n\r\n",
-    "no version": "GET /v1/status\r\n\r\n",
+    "no version": "GET /v1/status nonsense\r\n\r\n",
     "another version": "GET /v1/status HTTP/9.9\r\n\r\n",
     "truncated header": "GET /v1/status HTTP/1.1\r\nHost: e",
     "truncated body": "POST /v1/leases HTTP/1.1\r\nHost: e\r\nContent-Length: 500\r\n\r\n{",

@@ -321,7 +321,7 @@ async def test_a_stopped_slice_is_gone_when_the_call_returns(
 @pytest.mark.asyncio
 async def test_what_was_set_on_an_earlier_slice_of_that_name_is_removed(commands: Commands) -> None:
     root = commands.root
-    client = SystemdActuator(root, root / "control", command=commands)
+    client = SystemdActuator(root, runtime=root / "control", command=commands)
     kept = root / "control" / f"{A}.d"
     kept.mkdir(parents=True)
     await client.create_slice(spec(A))
@@ -336,7 +336,7 @@ async def test_what_was_set_on_an_earlier_slice_of_that_name_is_removed(commands
 
 @pytest.mark.asyncio
 async def test_what_is_on_disk_is_looked_up_there(commands: Commands) -> None:
-    client = SystemdActuator(commands.root, commands.root / "control", command=commands)
+    client = SystemdActuator(commands.root, lasting=commands.root / "control", command=commands)
     assert not client.is_lasting(ROOT)
     kept = commands.root / "control" / f"{ROOT}.d"
     kept.mkdir(parents=True)

@@ -258,3 +258,46 @@ async def test_a_kept_connection_that_was_closed_is_opened_again(tmp_path: Path)
 async def _status(path: str, seconds: float = 5) -> None:
     async with AsyncClient(path, seconds) as client:
         await client.status()
+
+
+@contextmanager
+def crowded(path: Path) -> Iterator[socket.socket]:
+    """A listening socket whose queue is full until somebody accepts."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        yield listener
+
+
+def accept_and_answer(listener: socket.socket) -> None:
+    """Let the one that is there in, and hang up on them; answer the next."""
+    listener.accept()[0].close()
+    taken, _ = listener.accept()
+    with taken:
+        taken.recv(65536)
+        taken.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"leases":[]}')
+
+
+def test_a_blocking_client_waits_where_the_queue_is_full(tmp_path: Path) -> None:
+    with crowded(tmp_path / "sock") as listener, Client(str(tmp_path / "sock"), 0.2) as hasty:
+        with pytest.raises(UnavailableError, match="does not answer in time"):
+            hasty.leases()
+        later = threading.Timer(0.2, accept_and_answer, [listener])
+        later.start()
+        with Client(str(tmp_path / "sock"), 5) as patient:
+            assert patient.leases() == ()
+        later.join()
+
+
+@pytest.mark.asyncio
+async def test_an_async_client_waits_where_the_queue_is_full(tmp_path: Path) -> None:
+    with crowded(tmp_path / "sock") as listener:
+        async with AsyncClient(str(tmp_path / "sock"), 0.2) as hasty:
+            with pytest.raises(UnavailableError, match="does not answer in time"):
+                await hasty.leases()
+        later = threading.Timer(0.2, accept_and_answer, [listener])
+        later.start()
+        async with AsyncClient(str(tmp_path / "sock"), 5) as patient:
+            assert await patient.leases() == ()
+        await asyncio.to_thread(later.join)

@@ -365,6 +365,18 @@ def test_a_deferred_limit_that_is_lowered_further_has_a_new_grace() -> None:
     assert tighter.deferred == (Deferred(subject=ALICE.unit, wanted=gib(2), deadline=1090.0),)
 
 
+def test_a_grace_that_is_set_or_taken_away_counts_for_a_limit_that_waits_already() -> None:
+    before, after = wish(ALICE), wish(_resized(3))
+    world = _using(before, gib(3.5))
+    for_ever = ease(after, world, known_of(before), replace(GRACE, grace_seconds=None))
+    assert for_ever.deferred[0].deadline is None
+    later = replace(GRACE, now=2000.0, deferred=for_ever.deferred)
+    given = ease(after, world, known_of(before), later)
+    assert given.deferred[0].deadline == 2060.0
+    taken = replace(GRACE, now=2061.0, grace_seconds=None, deferred=given.deferred)
+    assert ease(after, world, known_of(before), taken).deferred[0].deadline is None
+
+
 def test_a_first_limit_and_a_raise_never_wait() -> None:
     wanted = wish(ALICE)
     usage = Usage(memory_current=gib(50))
