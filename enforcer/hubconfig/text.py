@@ -153,6 +153,10 @@ c.JupyterHub.template_vars = {
     "announcement_login": "",
     "announcement_spawn": "",
 }
+
+# What people read when a start is refused because something of the machine's is missing.
+#c.DockerSystemProfileSpawner.down_text = "The resource service is down. Please call 1234."
+#c.DockerSystemProfileSpawner.home_missing_text = "You have no home yet. Please call 1234."
 """
 
 
