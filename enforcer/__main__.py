@@ -18,13 +18,15 @@ COMMANDS = {
     "status": "the slices, their usage, limits and guarantees",
     "explain": "explain USER[/SERVER]: which limit binds now, and where it comes from",
     "reload": "read the configuration again",
-    "install": "put the daemon on this host, as root",
+    "install": "put the daemon on this host, as root; --hub: JupyterHub too",
     "uninstall": "take it off again, as root",
+    "hub-config": "write JupyterHub's configuration from a few answers",
+    "import": "import OLD_CONFIG.py: make an enforcer.toml of the ancestor's dictionaries",
     "demo": "watch it at work in a throw-away virtual machine; --check proves its promises",
 }
 
-STDLIB_COMMANDS = ("install", "uninstall")
-"""They make the venv that the others run in, so they need none."""
+STDLIB_COMMANDS = ("install", "uninstall", "hub-config")
+"""They make the venv that the others run in, or are run while it is made, so they need none."""
 
 NEEDS = ("aiohttp", "docker", "prometheus_client", "psutil", "pydantic", "rich")
 """What the other commands import; `run` needs pystemd too and says so itself."""
@@ -78,6 +80,10 @@ def _unknown(word: str) -> int:
 
 def _run(words: list[str]) -> int:
     command = words[0]
+    if command == "hub-config":
+        from enforcer import hubconfig
+
+        return hubconfig.main(words[1:])
     if command in STDLIB_COMMANDS:
         from enforcer import install
 

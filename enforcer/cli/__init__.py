@@ -18,9 +18,10 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "status": ("status", "main"),
     "explain": ("ask", "explain"),
     "reload": ("ask", "reload"),
+    "import": ("importing", "main"),
     "demo": ("demo", "main"),
 }
-"""Command → module and function here; `install` and `uninstall` are in enforcer.install."""
+"""Command → module and function here; the standard library's own are elsewhere."""
 
 
 def main(argv: Sequence[str]) -> int:

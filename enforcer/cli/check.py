@@ -31,12 +31,12 @@ def main(words: Sequence[str]) -> int:
     text = read_text(options.file)
     source = "standard input" if options.file == "-" else options.file
     try:
-        config = parse_config(text, _capacity(options), source=source)
+        config = parse_config(text, described_capacity(options), source=source)
     except ConfigError as error:
         if options.json:
             print_json({"valid": False, "mistakes": [asdict(one) for one in error.mistakes]})
         else:
-            show(_mistakes(error.mistakes, source))
+            show(mistakes_view(error.mistakes, source))
         return 1
     if options.json:
         print_json({"valid": True, **_numbers(config)})
@@ -86,13 +86,23 @@ def _parser() -> argparse.ArgumentParser:
         "Percentages are of this machine, unless another one is described.",
     )
     made.add_argument("file", metavar="FILE", help="the configuration; - is standard input")
-    made.add_argument("--cores", type=int, metavar="N", help="check it for a machine of N cores")
-    made.add_argument("--memory", metavar="AMOUNT", help='of so much memory, such as "512G"')
-    made.add_argument("--swap", metavar="AMOUNT", help="and of so much swap")
+    add_machine(made)
     return made
 
 
-def _capacity(options: argparse.Namespace) -> Capacity:
+def add_machine(made: argparse.ArgumentParser) -> None:
+    """Let another machine than this one be described."""
+    made.add_argument("--cores", type=int, metavar="N", help="check it for a machine of N cores")
+    made.add_argument("--memory", metavar="AMOUNT", help='of so much memory, such as "512G"')
+    made.add_argument("--swap", metavar="AMOUNT", help="and of so much swap")
+
+
+def described_capacity(options: argparse.Namespace) -> Capacity:
+    """Return this machine's capacity, or that of the one the flags describe.
+
+    Raises:
+        InvalidError: a flag makes no sense.
+    """
     capacity = PsutilHost().capacity()
     if options.cores is not None:
         if options.cores < 1:
@@ -107,7 +117,8 @@ def _capacity(options: argparse.Namespace) -> Capacity:
     return capacity
 
 
-def _mistakes(mistakes: Sequence[Mistake], file: str) -> RenderableType:
+def mistakes_view(mistakes: Sequence[Mistake], file: str) -> RenderableType:
+    """Show every mistake, each with its line."""
     number = len(mistakes)
     head = f"{file}: {number} mistake{'' if number == 1 else 's'}"
     return Group(word(head, BAD), *(word(f"  {one.sentence(file)}") for one in mistakes))

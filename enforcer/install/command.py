@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from enforcer.bootstrap import Console
 from enforcer.errors import ForbiddenError, UnavailableError
-from enforcer.install import engine
+from enforcer.install import engine, hub
 from enforcer.install.files import Step, decide_install, decide_uninstall, managed_files
 from enforcer.install.host import Host, Manifest
+from enforcer.install.packages import DAEMON, HUB, install_library, install_venv
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 _UNITS = ("enforcer.socket", "enforcer.service")
+
+_PURGED = ("etc/enforcer", "var/lib/enforcer")
 
 _WORDS = {
     Step.WRITE: "written",
@@ -50,7 +54,26 @@ def _install_parser() -> argparse.ArgumentParser:
         help="restart dockerd and containerd now, so that they move into their slice; running"
         " containers live on, with live-restore",
     )
-    parser.add_argument("--no-start", action="store_true", help="do not start the daemon")
+    parser.add_argument("--no-start", action="store_true", help="do not start anything")
+    parser.add_argument(
+        "--hub",
+        action="store_true",
+        help="install JupyterHub too, with its proxy and the Enforcer's pages; once it is there,"
+        " later installations keep it up to date",
+    )
+    parser.add_argument(
+        "--npm-cache",
+        type=Path,
+        metavar="DIR",
+        help="with --hub: take Node packages from npm's cache in DIR, not the network",
+    )
+    parser.add_argument(
+        "--node-modules",
+        type=Path,
+        metavar="DIR",
+        help="with --hub: copy them from DIR, where"
+        " `npm ci` installed what spawner/proxy/package-lock.json lists",
+    )
     return parser
 
 
@@ -73,18 +96,29 @@ def _install(options: argparse.Namespace) -> int:
     console.say(
         "This installs the Enforcer: Python packages in /opt/enforcer, units in"
         " /usr/local/lib/systemd, an example configuration in /etc/enforcer."
+        + (" With it come JupyterHub, its proxy, and /etc/jupyterhub." if options.hub else "")
     )
     merged = engine.merge(host.read_docker_config())
-    host.install_venv(_CHECKOUT / "enforcer" / "requirements.lock", options.wheels)
-    host.install_library(_CHECKOUT / "enforcer")
-    manifest = _install_files(host, console)
+    manifest = host.load_manifest()
+    manifest = replace(manifest, hub=manifest.hub or options.hub)
+    install_venv(host, DAEMON, _CHECKOUT / "enforcer" / "requirements.lock", options.wheels)
+    proxy_changed = manifest.hub and _install_hub_packages(host, options)
+    install_library(host, _CHECKOUT)
+    manifest = _install_files(host, console, manifest)
     if merged.text is not None:
         host.write_docker_config(merged.text)
         manifest = manifest.with_docker(merged.added)
-    host.store_manifest(manifest)
-    host.activate(start=not options.no_start, units=_UNITS)
     left = [_conflict(key, value) for key, value in merged.conflicts.items()]
+    if manifest.hub:
+        manifest, todo = hub.grant_rights(host, manifest)
+        left += [todo] if todo else []
+        left += hub.build_charts(host, _offline(options))
+    host.store_manifest(manifest)
+    host.read_units("enforcer.conf", *(("enforcer-hub.conf",) if manifest.hub else ()))
+    host.activate(start=not options.no_start, units=_UNITS)
     left += _engine_left(host, restart=options.restart_docker, changed=merged.text is not None)
+    if manifest.hub:
+        left += _start_hub(host, manifest, start=not options.no_start, proxy=proxy_changed)
     for line in left:
         console.say(f"left for you: {line}")
     console.say(
@@ -93,9 +127,25 @@ def _install(options: argparse.Namespace) -> int:
     return 1 if left and not options.dry_run else 0
 
 
-def _install_files(host: Host, console: Console) -> Manifest:
-    files = managed_files(_CHECKOUT)
-    manifest = host.load_manifest()
+def _install_hub_packages(host: Host, options: argparse.Namespace) -> bool:
+    """Install what the hub runs with; whether its proxy is another one now."""
+    source = _CHECKOUT / "spawner"
+    install_venv(host, HUB, source / "requirements.lock", options.wheels)
+    return hub.install_proxy(host, source / "proxy", _offline(options))
+
+
+def _offline(options: argparse.Namespace) -> hub.Offline:
+    return hub.Offline(cache=options.npm_cache, modules=options.node_modules)
+
+
+def _start_hub(host: Host, manifest: Manifest, *, start: bool, proxy: bool) -> list[str]:
+    manifest, left = hub.write_config(host, manifest)
+    host.store_manifest(manifest)
+    return left + hub.activate(host, start=start, proxy_changed=proxy)
+
+
+def _install_files(host: Host, console: Console, manifest: Manifest) -> Manifest:
+    files = managed_files(_CHECKOUT, hub=manifest.hub)
     by_path = {file.path: file for file in files}
     names = {*map(str, by_path), *manifest.files}
     written = dict(manifest.files)
@@ -143,7 +193,7 @@ def _uninstall(options: argparse.Namespace) -> int:
     if not manifest.files:
         console.say("The Enforcer is not installed here: nothing to do.")
         return 0
-    host.deactivate(_UNITS)
+    host.deactivate((*hub.UNITS, *_UNITS) if manifest.hub else _UNITS)
     text = engine.unmerge(host.read_docker_config(), manifest.docker)
     if text is not None:
         host.write_docker_config(text)
@@ -155,7 +205,7 @@ def _uninstall(options: argparse.Namespace) -> int:
         elif step is Step.KEEP:
             kept += 1
             console.say(f"  /{path}: {_WORDS[step]}")
-    host.clean(purge=options.purge)
+    host.clean(purge=(*_PURGED, *manifest.made) if options.purge else ())
     console.say(
         "The Enforcer is removed. Running containers keep their limits until they end; dockerd"
         " leaves jupyter-engine.slice at its next restart."

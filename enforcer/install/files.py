@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,14 @@ CONFIGURATION = PurePosixPath("etc/enforcer/enforcer.toml")
 PROGRAM = PurePosixPath("usr/local/bin/enforcer")
 LIBRARY = PurePosixPath("opt/enforcer/lib")
 VENV = PurePosixPath("opt/enforcer/venv")
+HUB_VENV = PurePosixPath("opt/enforcer/hub")
+PROXY = PurePosixPath("opt/enforcer/proxy")
+
+HUB_USERS = ("jupyterhub", "enforcer-pages")
+"""Who may act for anybody: the hub, and its pages."""
+
+_HUB = "hub"
+"""Below systemd/ in a checkout: what a host gets only if the hub is wanted."""
 
 _LAUNCHER = """\
 #!/opt/enforcer/venv/bin/python -I
@@ -29,6 +38,8 @@ _RENAMED = {
     "enforcer.sysusers": PurePosixPath("usr/local/lib/sysusers.d/enforcer.conf"),
     "enforcer.tmpfiles": PurePosixPath("usr/local/lib/tmpfiles.d/enforcer.conf"),
     "enforcer.toml": CONFIGURATION,
+    "hub/hub.sysusers": PurePosixPath("usr/local/lib/sysusers.d/enforcer-hub.conf"),
+    "hub/hub.tmpfiles": PurePosixPath("usr/local/lib/tmpfiles.d/enforcer-hub.conf"),
 }
 
 
@@ -64,23 +75,55 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def managed_files(checkout: Path) -> list[ManagedFile]:
-    """Everything of a checkout's that goes on a host, but the package and its venv."""
+def managed_files(checkout: Path, *, hub: bool = False) -> list[ManagedFile]:
+    """Everything of a checkout's that goes on a host, but the packages and their venvs."""
     files = [ManagedFile(path=PROGRAM, content=_LAUNCHER.encode(), mode=0o755)]
     folder = checkout / "systemd"
     for source in sorted(folder.rglob("*")):
         if not source.is_file():
             continue
         relative = PurePosixPath(source.relative_to(folder).as_posix())
-        path = _RENAMED.get(str(relative), UNIT_FOLDER / relative)
-        files.append(
-            ManagedFile(path=path, content=source.read_bytes(), theirs=path == CONFIGURATION)
-        )
+        if relative.parts[0] == _HUB and not hub:
+            continue
+        unit = UNIT_FOLDER / relative.relative_to(_HUB if relative.parts[0] == _HUB else ".")
+        path = _RENAMED.get(str(relative), unit)
+        content = source.read_bytes()
+        if path == CONFIGURATION and hub:
+            content = (with_hub_users(content.decode()) or content.decode()).encode()
+        files.append(ManagedFile(path=path, content=content, theirs=path == CONFIGURATION))
     readme = checkout / "README.org"
     if readme.is_file():
         path = PurePosixPath("opt/enforcer/README.org")
         files.append(ManagedFile(path=path, content=readme.read_bytes()))
     return files
+
+
+def with_hub_users(example: str) -> str | None:
+    """The example configuration with the hub's users in it; None where it has no place for them."""
+    place = '\n#hub_users = ["jupyterhub"]\n'
+    if example.count(place) != 1:
+        return None
+    users = ", ".join(f'"{user}"' for user in HUB_USERS)
+    return example.replace(place, f"\nhub_users = [{users}]\n")
+
+
+def distribution(pyproject: str) -> dict[str, str]:
+    """Name → text of the files that tell Python what the package is called and offers.
+
+    With them (a .dist-info beside the package, PyPA's "Recording installed projects") the hub finds
+    the spawner by its entry point. No RECORD, so that pip leaves alone what it did not install.
+    """
+    project = tomllib.loads(pyproject)["project"]
+    name, version = project["name"], project["version"]
+    points = []
+    for group, entries in project.get("entry-points", {}).items():
+        points += [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items()), ""]
+    folder = f"{name.replace('-', '_')}-{version}.dist-info"
+    return {
+        f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{folder}/INSTALLER": "enforcer\n",
+        f"{folder}/entry_points.txt": "\n".join(points),
+    }
 
 
 def decide_install(

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from enforcer.bootstrap import Console, Finished, Runner, SystemRunner, ensure_packages
+from enforcer.bootstrap import Console, Finished, Runner, SystemRunner
 from enforcer.bootstrap.commands import Command
 from enforcer.errors import UnavailableError
-from enforcer.install.files import LIBRARY, VENV, ManagedFile, digest
-
-PACKAGES = ("python3-venv", "python3-dev", "gcc", "pkg-config", "libsystemd-dev")
-"""pystemd is published as source only."""
-
-STAMP = ".requirements.sha256"
-"""In the venv: the digest of the lock file it was made from."""
+from enforcer.install.files import VENV, ManagedFile, digest
 
 ENGINE_SERVICES = ("docker", "containerd")
 
 _MANIFEST = PurePosixPath("var/lib/enforcer/installed.json")
 _DOCKER_CONFIG = PurePosixPath("etc/docker/daemon.json")
-_SECONDS = 120.0
-_PIP_SECONDS = 1800.0
+SECONDS = 120.0
+"""For a command that fetches nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What we wrote on the host: path → digest, and the keys we put into daemon.json."""
+    """What we wrote on the host: path → digest, and the keys we put into daemon.json.
+
+    hub: the hub is installed too. made: folders that were made for it, which --purge removes.
+    """
 
     files: Mapping[str, str] = field(default_factory=dict)
     docker: Mapping[str, object] = field(default_factory=dict)
+    hub: bool = False
+    made: tuple[str, ...] = ()
 
     def with_files(self, files: Mapping[str, str]) -> Manifest:
         """The same with other files."""
@@ -95,7 +92,12 @@ class Host:
         """
         try:
             record = json.loads((self.root / _MANIFEST).read_text())
-            return Manifest(files=dict(record["files"]), docker=dict(record["docker"]))
+            return Manifest(
+                files=dict(record["files"]),
+                docker=dict(record["docker"]),
+                hub=bool(record.get("hub")),
+                made=tuple(map(str, record.get("made", ()))),
+            )
         except FileNotFoundError:
             return Manifest()
         except (ValueError, KeyError, TypeError) as error:
@@ -107,7 +109,12 @@ class Host:
 
     def store_manifest(self, manifest: Manifest) -> None:
         """Remember what we wrote."""
-        record = {"files": dict(manifest.files), "docker": dict(manifest.docker)}
+        record = {
+            "files": dict(manifest.files),
+            "docker": dict(manifest.docker),
+            "hub": manifest.hub,
+            "made": list(manifest.made),
+        }
         self._write(_MANIFEST, (json.dumps(record, indent=1) + "\n").encode(), 0o600)
 
     def read_docker_config(self) -> str | None:
@@ -136,109 +143,54 @@ class Host:
         new.chmod(mode)
         new.replace(target)
 
-    # --- the package ---
-
-    def install_venv(self, lock: Path, wheels: Path | None) -> None:
-        """Make the venv with exactly what the lock file lists, unless it is there already."""
-        venv = self.root / VENV
-        wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-        stamp = venv / STAMP
-        if stamp.is_file() and stamp.read_text().strip() == wanted:
-            return
-        if self.dry:
-            self.console.say(f"  /{VENV}: would be made from {lock.name}")
-            return
-        ensure_packages(PACKAGES, "to build pystemd", runner=self.runner, console=self.console)
-        # The old one serves the running daemon until the new one is complete. A venv does not
-        # bear moving (its scripts name its path), so it is made in its place beside the old.
-        before = venv.with_name("venv.before")
-        shutil.rmtree(before, ignore_errors=True)
-        if venv.exists():
-            venv.rename(before)
-        try:
-            self._make_venv(venv, lock, wheels)
-            stamp.write_text(wanted + "\n")
-        except BaseException:
-            shutil.rmtree(venv, ignore_errors=True)
-            if before.exists():
-                before.rename(venv)
-            raise
-        shutil.rmtree(before, ignore_errors=True)
-
-    def _make_venv(self, venv: Path, lock: Path, wheels: Path | None) -> None:
-        make = (sys.executable, "-m", "venv", str(venv))
-        self._must("Making the virtual environment", make, _SECONDS)
-        pip = [str(venv / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check"]
-        pip += ["--no-deps", "--require-hashes", "-r", str(lock)]
-        if wheels is not None:
-            pip += ["--no-index", "--find-links", str(wheels)]
-        self._must("Installing Python packages", pip, _PIP_SECONDS)
-
-    def install_library(self, package: Path) -> None:
-        """Put the package beside the venv, and tell the venv where; swapped as a whole."""
-        if self.dry:
-            return
-        library = self.root / LIBRARY
-        new = library.with_name("lib.new")
-        shutil.rmtree(new, ignore_errors=True)
-        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-        for source in (package, package.parent / "spawner"):
-            if source.is_dir():
-                shutil.copytree(source, new / source.name, ignore=ignored)
-        python = self.root / VENV / "bin/python"
-        compile_all = [str(python), "-m", "compileall", "-q"]
-        compile_all += ["-s", str(new), "-p", f"/{LIBRARY}", str(new)]
-        self._must("Compiling", compile_all, _SECONDS)
-        old = library.with_name("lib.before")
+    def swap(self, new: Path, target: Path) -> None:
+        """Put a folder in the place of another, which is removed."""
+        old = target.with_name(f"{target.name}.before")
         shutil.rmtree(old, ignore_errors=True)
-        if library.exists():
-            library.rename(old)
-        new.rename(library)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
         shutil.rmtree(old, ignore_errors=True)
-        for site_packages in (self.root / VENV).glob("lib/python3*/site-packages"):
-            (site_packages / "enforcer.pth").write_text(f"/{LIBRARY}\n")
 
     # --- systemd and docker ---
 
-    def activate(self, *, start: bool, units: Sequence[str]) -> None:
-        """Let systemd read the units, make what they need, and start the daemon."""
-        self._systemd_files()
-        enable = ("systemctl", "enable", *units)
-        self._must("Enabling", enable, _SECONDS)
-        if start:
-            self._must("Starting the socket", ("systemctl", "start", "enforcer.socket"), _SECONDS)
-            restart = ("systemctl", "restart", "enforcer.service")
-            self._must("Starting the daemon", restart, _SECONDS)
-
-    def _systemd_files(self) -> None:
-        sysusers = ("systemd-sysusers", "enforcer.conf")
-        tmpfiles = ("systemd-tmpfiles", "--create", "enforcer.conf")
+    def read_units(self, *names: str) -> None:
+        """Let systemd read the units, and make the users and folders that these files name."""
+        sysusers = ("systemd-sysusers", *names)
+        tmpfiles = ("systemd-tmpfiles", "--create", *names)
         for words in (sysusers, tmpfiles, ("systemctl", "daemon-reload")):
-            self._must(words[0], words, _SECONDS)
+            self.must(words[0], words, SECONDS)
+
+    def activate(self, *, start: bool, units: Sequence[str]) -> None:
+        """Have the daemon started at boot, and now."""
+        self.must("Enabling", ("systemctl", "enable", *units), SECONDS)
+        if start:
+            self.must("Starting the socket", ("systemctl", "start", "enforcer.socket"), SECONDS)
+            restart = ("systemctl", "restart", "enforcer.service")
+            self.must("Starting the daemon", restart, SECONDS)
 
     def deactivate(self, units: Sequence[str]) -> None:
-        """Stop the daemon; containers and their limits stay."""
-        self._run("Stopping the daemon", ("systemctl", "disable", "--now", *units), _SECONDS)
+        """Stop units for good; containers and their limits stay."""
+        self.run("Stopping", ("systemctl", "disable", "--now", *units), SECONDS)
 
-    def clean(self, *, purge: bool) -> None:
-        """Remove what the daemon made: limits on disk, the package, and the state with purge."""
+    def clean(self, *, purge: Sequence[str]) -> None:
+        """Remove what was made: limits on disk, the packages, and the folders named by `purge`."""
         if self.dry:
             return
         for folder in (self.root / "etc/systemd/system.control").glob("jupyter*.slice.d"):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.root / VENV.parent, ignore_errors=True)
         (self.root / _MANIFEST).unlink(missing_ok=True)
-        if purge:
-            shutil.rmtree(self.root / "etc/enforcer", ignore_errors=True)
-            shutil.rmtree(self.root / "var/lib/enforcer", ignore_errors=True)
-        self._must("systemctl", ("systemctl", "daemon-reload"), _SECONDS)
+        for name in purge:
+            shutil.rmtree(self.root / name, ignore_errors=True)
+        self.must("systemctl", ("systemctl", "daemon-reload"), SECONDS)
 
     def engine_outside(self) -> list[str]:
         """The services of the engine that run, and not in their slice."""
         outside: list[str] = []
         for service in ENGINE_SERVICES:
             words = ("systemctl", "show", "--property=ControlGroup", "--value", service)
-            shown = self._ask(words)
+            shown = self.ask(words)
             if shown and not shown.startswith("/jupyter.slice/jupyter-engine.slice/"):
                 outside.append(service)
         return outside
@@ -248,30 +200,45 @@ class Host:
         if shutil.which("docker") is None:
             return False
         finished = self.runner.run(
-            Command(words=("docker", "ps", "--quiet"), timeout_seconds=_SECONDS), lambda: None
+            Command(words=("docker", "ps", "--quiet"), timeout_seconds=SECONDS), lambda: None
         )
         return finished.returncode == 0 and not finished.output.strip()
 
     def restart_engine(self) -> None:
         """Restart dockerd and containerd; live-restore is switched on before, by a reload."""
-        self._run("Reloading docker", ("systemctl", "reload", "docker"), _SECONDS)
+        self.run("Reloading docker", ("systemctl", "reload", "docker"), SECONDS)
         restart = ("systemctl", "restart", "containerd", "docker")
-        self._must("Restarting docker and containerd", restart, _SECONDS)
+        self.must("Restarting docker and containerd", restart, SECONDS)
 
-    def _ask(self, words: Sequence[str]) -> str:
-        finished = self.runner.run(Command(words=words, timeout_seconds=_SECONDS), lambda: None)
+    def ask(self, words: Sequence[str]) -> str:
+        """Run a command that changes nothing; what it says, or nothing if it fails."""
+        finished = self.runner.run(Command(words=words, timeout_seconds=SECONDS), lambda: None)
         return finished.output.strip() if finished.returncode == 0 else ""
 
-    def _run(self, label: str, words: Collection[str], seconds: float) -> Finished:
+    def run(
+        self,
+        label: str,
+        words: Collection[str],
+        seconds: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Run a command that changes something; dry, say which."""
         if self.dry:
             self.console.say(f"  would run: {' '.join(words)}")
             return Finished(0, "")
         with self.console.step(label) as waiting:
-            command = Command(words=list(words), timeout_seconds=seconds)
+            command = Command(
+                words=list(words), timeout_seconds=seconds, environment=environment or {}
+            )
             return self.runner.run(command, waiting)
 
-    def _must(self, label: str, words: Collection[str], seconds: float) -> None:
-        finished = self._run(label, words, seconds)
+    def must(self, label: str, words: Collection[str], seconds: float) -> None:
+        """Run a command without whose success there is no going on.
+
+        Raises:
+            UnavailableError: ``install.step-failed``, with what it said.
+        """
+        finished = self.run(label, words, seconds)
         if finished.returncode != 0:
             raise UnavailableError(
                 "install.step-failed",

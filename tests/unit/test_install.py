@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import configparser
+import importlib.metadata
 import json
+import sys
+import tomllib
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -8,18 +12,24 @@ import pytest
 from enforcer.bootstrap import Console, Finished
 from enforcer.bootstrap.commands import Command
 from enforcer.errors import InvalidError, UnavailableError
-from enforcer.install import engine
+from enforcer.hubconfig.found import bridge_address
+from enforcer.install import engine, hub
 from enforcer.install.files import (
     CONFIGURATION,
+    HUB_USERS,
+    PROXY,
     UNIT_FOLDER,
     ManagedFile,
     Step,
     decide_install,
     decide_uninstall,
     digest,
+    distribution,
     managed_files,
+    with_hub_users,
 )
 from enforcer.install.host import Host, Manifest
+from enforcer.install.hub import Offline
 
 CHECKOUT = Path(__file__).parents[2]
 UNIT = PurePosixPath("usr/local/lib/systemd/system/jupyter.slice")
@@ -125,6 +135,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     host.write(OURS)
     host.store_manifest(Manifest())
     host.write_docker_config("{}")
+    host.read_units("enforcer.conf")
     host.activate(start=True, units=("enforcer.service",))
     assert list(tmp_path.iterdir()) == []
     assert runner.commands == []
@@ -165,5 +176,195 @@ def test_an_engine_in_another_slice_is_named(tmp_path: Path) -> None:
 def test_a_failed_step_says_what_failed(tmp_path: Path) -> None:
     runner = RecordingRunner({"systemctl daemon-reload": Finished(1, "no bus")})
     with pytest.raises(UnavailableError, match="no bus"):
-        _host(tmp_path, runner).activate(start=True, units=("enforcer.service",))
-    assert not any(command.startswith("systemctl restart") for command in runner.commands)
+        _host(tmp_path, runner).read_units("enforcer.conf")
+
+
+# --- the hub, where it is wanted ---
+
+EXAMPLE = (CHECKOUT / "systemd/enforcer.toml").read_text()
+HUBS = ("jupyterhub.service", "jupyterhub-proxy.service", "enforcer-pages.service")
+
+
+def test_the_hubs_units_come_only_if_it_is_wanted() -> None:
+    without = {file.path for file in managed_files(CHECKOUT)}
+    withal = {file.path for file in managed_files(CHECKOUT, hub=True)}
+    names = {path.name for path in withal - without}
+    assert names == {*HUBS, "enforcer-hub.conf", "60-enforcer-hub.conf"}
+    for unit in HUBS:
+        assert UNIT_FOLDER / unit in withal
+    assert not [path for path in without | withal if path.match("system/hub/*")]
+
+
+@pytest.mark.parametrize("unit", HUBS)
+def test_a_unit_of_the_hubs_is_the_hosts_and_holds_no_more_than_it_needs(unit: str) -> None:
+    parser = configparser.RawConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign] # as its documentation has it
+    parser.read_string((CHECKOUT / "systemd/hub" / unit).read_text())
+    service = parser["Service"]
+    assert service["Slice"] == "system.slice"
+    assert service["MemoryMin"]
+    assert service["NoNewPrivileges"] == "yes"
+    assert service["User"] not in {"root", "0"}
+    assert ("docker" in service.get("SupplementaryGroups", "")) == (unit == "jupyterhub.service")
+    assert not [line for line in service.values() if " #" in line], "no comment at a line's end"
+
+
+def test_the_example_configuration_names_the_hub_and_the_pages() -> None:
+    [config] = [one for one in managed_files(CHECKOUT, hub=True) if one.path == CONFIGURATION]
+    assert tomllib.loads(config.content.decode())["daemon"]["hub_users"] == [*HUB_USERS]
+    assert with_hub_users(config.content.decode()) is None
+    assert with_hub_users("[daemon]\n") is None
+
+
+def _grant(root: Path, text: str, written: str = "") -> tuple[str, str, bool]:
+    """What becomes of a configuration, what is left to do, and whether it is still ours."""
+    path = root / CONFIGURATION
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    name = str(CONFIGURATION)
+    manifest = Manifest(files={name: digest((written or text).encode())})
+    host = _host(root, RecordingRunner())
+    manifest, todo = hub.grant_rights(host, manifest)
+    ours = manifest.files[name] == digest(path.read_bytes())
+    return path.read_text(), todo, ours
+
+
+def test_a_configuration_that_is_still_the_example_gets_the_hubs_users(tmp_path: Path) -> None:
+    text, todo, ours = _grant(tmp_path, EXAMPLE)
+    assert tomllib.loads(text)["daemon"]["hub_users"] == [*HUB_USERS]
+    assert not todo
+    assert ours
+    host = _host(tmp_path, RecordingRunner())
+    assert hub.grant_rights(host, Manifest()) == (Manifest(), ""), "once is enough"
+
+
+@pytest.mark.parametrize("mine", ["# mine\n", "daemon = 5\n", "[[daemon]]\n", "no toml", ""])
+def test_a_configuration_of_the_admins_is_left_alone_and_what_to_add_is_told(
+    tmp_path: Path, mine: str
+) -> None:
+    text, todo, _ = _grant(tmp_path, mine, written=EXAMPLE)
+    assert text == mine
+    assert 'hub_users = ["jupyterhub", "enforcer-pages"]' in todo
+    assert "enforcer reload" in todo
+
+
+def test_the_spawners_entry_point_is_found_where_the_packages_lie(tmp_path: Path) -> None:
+    pyproject = (CHECKOUT / "pyproject.toml").read_text()
+    for name, text in distribution(pyproject).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    [found] = importlib.metadata.distributions(path=[str(tmp_path)])
+    assert found.name == "jupyter-enforcer"
+    assert found.version == tomllib.loads(pyproject)["project"]["version"]
+    [point] = found.entry_points.select(group="jupyterhub.spawners")
+    assert (point.name, point.value) == ("enforcer", "spawner:DockerSystemProfileSpawner")
+
+
+NODE = {"node --version": Finished(0, "v20.1.0\n")}
+
+
+def _modules(folder: Path, integrity: str = "sha512-a") -> Path:
+    """A folder as npm leaves it."""
+    packages = {"node_modules/a": {"version": "1", "integrity": integrity}}
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text("{}")
+    (folder / "package-lock.json").write_text(json.dumps({"packages": {"": {}, **packages}}))
+    (folder / "node_modules").mkdir()
+    record = folder / "node_modules/.package-lock.json"
+    record.write_text(json.dumps({"packages": packages}))
+    return folder
+
+
+def test_node_packages_that_were_installed_elsewhere_are_copied_if_they_are_the_right_ones(
+    tmp_path: Path,
+) -> None:
+    source, other = _modules(tmp_path / "source"), _modules(tmp_path / "other", "sha512-b")
+    runner = RecordingRunner(NODE)
+    host = _host(tmp_path / "root", runner)
+    assert hub.install_proxy(host, source, Offline(modules=source))
+    assert (tmp_path / "root" / PROXY / "node_modules/.package-lock.json").is_file()
+    assert not hub.install_proxy(host, source, Offline(modules=other)), "it is there already"
+    assert not any(command.startswith("npm") for command in runner.commands)
+    (source / "package-lock.json").write_text((source / "package-lock.json").read_text() + "\n")
+    with pytest.raises(InvalidError, match="does not hold the packages"):
+        hub.install_proxy(host, source, Offline(modules=other))
+    assert (tmp_path / "root" / PROXY / "node_modules").is_dir(), "the old one serves on"
+
+
+def test_a_node_that_is_too_old_is_said_so(tmp_path: Path) -> None:
+    source = _modules(tmp_path / "source")
+    host = _host(tmp_path / "root", RecordingRunner({"node --version": Finished(0, "v12.22.9")}))
+    with pytest.raises(UnavailableError, match=r"needs Node 18 or later, this is v12\.22\.9"):
+        hub.install_proxy(host, source, Offline())
+
+
+def test_an_npm_that_brought_nothing_is_noticed(tmp_path: Path) -> None:
+    source = _modules(tmp_path / "source")
+    runner = RecordingRunner(NODE)
+    cache = Offline(cache=tmp_path / "cache")
+    with pytest.raises(InvalidError, match="does not hold"):
+        hub.install_proxy(_host(tmp_path / "root", runner), source, cache)
+    [npm] = [command for command in runner.commands if command.startswith("npm ci")]
+    assert "--ignore-scripts" in npm
+    assert f"--offline --cache {tmp_path / 'cache'}" in npm
+
+
+def test_charts_that_cannot_be_fetched_are_left_to_the_admin(tmp_path: Path) -> None:
+    assert hub.build_charts(_host(tmp_path, RecordingRunner()), Offline()) == []
+    build = tmp_path / "opt/enforcer/lib/spawner/pages/build.py"
+    build.parent.mkdir(parents=True)
+    build.touch()
+    runner = RecordingRunner({sys.executable: Finished(1, "no network")})
+    [todo] = hub.build_charts(_host(tmp_path, runner), Offline())
+    assert "no network" in todo
+    assert str(build) in todo
+
+
+def test_a_hub_is_configured_once_and_not_over_a_configuration_that_is_there(
+    tmp_path: Path,
+) -> None:
+    runner = RecordingRunner()
+    host = _host(tmp_path, runner)
+    config = tmp_path / "etc/jupyterhub/jupyterhub_config.py"
+    if bridge_address() is None:
+        manifest, [todo] = hub.write_config(host, Manifest())
+        assert "docker0" in todo
+        assert not config.exists()
+        config.parent.mkdir(parents=True)
+        config.write_text("# mine\n")
+    assert hub.write_config(host, Manifest())[1] == []
+    manifest, left = hub.write_config(host, Manifest())
+    assert (manifest, left) == (Manifest(), [])
+
+
+def test_the_proxy_is_restarted_only_where_it_is_another_one(tmp_path: Path) -> None:
+    (tmp_path / "etc/jupyterhub").mkdir(parents=True)
+    (tmp_path / "etc/jupyterhub/jupyterhub_config.py").touch()
+    runner = RecordingRunner()
+    host = _host(tmp_path, runner)
+    assert hub.activate(host, start=True, proxy_changed=False) == []
+    assert hub.activate(host, start=True, proxy_changed=True) == []
+    verbs = [command for command in runner.commands if "jupyterhub-proxy.service" in command]
+    assert "systemctl start jupyterhub-proxy.service" in verbs[1]
+    assert "systemctl restart jupyterhub-proxy.service" in verbs[3]
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/jupyterhub.service").touch()
+    [todo] = hub.activate(host, start=False, proxy_changed=True)
+    assert "/etc/systemd/system/jupyterhub.service hides the Enforcer's" in todo
+
+
+def test_a_hub_without_a_configuration_is_not_started(tmp_path: Path) -> None:
+    runner = RecordingRunner()
+    hub.activate(_host(tmp_path, runner), start=True, proxy_changed=True)
+    assert [command for command in runner.commands if "enable" not in command] == []
+
+
+def test_what_an_earlier_version_wrote_down_is_still_read(tmp_path: Path) -> None:
+    host = _host(tmp_path, RecordingRunner())
+    record = tmp_path / "var/lib/enforcer/installed.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"files": {"a": "b"}, "docker": {}}')
+    assert host.load_manifest() == Manifest(files={"a": "b"})
+    manifest = Manifest(files={"a": "b"}, hub=True, made=hub.MADE)
+    host.store_manifest(manifest)
+    assert host.load_manifest() == manifest

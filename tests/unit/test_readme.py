@@ -28,11 +28,11 @@ def test_its_configuration_is_right() -> None:
 
 
 def test_it_names_every_command() -> None:
-    named = set(re.findall(r"=(?:enforcer )?([a-z]+)(?: [^=]*)?=", README))
+    named = set(re.findall(r"=(?:enforcer )?([a-z-]+)(?: [^=]*)?=", README))
     assert named >= COMMANDS.keys()
 
 
 def test_it_names_no_command_that_there_is_not() -> None:
-    typed = re.findall(r"^(?:sudo )?(?:python3 -m )?enforcer ([a-z]+)", README, re.MULTILINE)
+    typed = re.findall(r"^(?:sudo )?(?:python3 -m )?enforcer ([a-z-]+)", README, re.MULTILINE)
     assert typed
     assert set(typed) <= COMMANDS.keys()

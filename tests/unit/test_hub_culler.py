@@ -1,0 +1,204 @@
+"""The culler, as the hub starts it: a process, between the daemon's API and the hub's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from enforcer.api.types import SampleReply
+from enforcer.model import Claim, Sample
+from enforcer.quantities import Bytes, Cpus
+from spawner.culler import last_busy
+from tests.apiserver import serving
+from tests.unit.configs import parse
+
+TOKEN = "cullers-token"
+CHECKOUT = Path(__file__).parents[2]
+HOUR = 3600.0
+
+
+@dataclass
+class FakeHub:
+    """The part of the hub's API that the culler uses; two of alice's servers idle for an hour."""
+
+    servers: tuple[str, ...] = ("", "two words")
+    deleted: list[str] = field(default_factory=list)
+    activity: dict[str, datetime] = field(default_factory=dict)
+    refuse: int | None = None
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/hub/api/", self._about),
+                web.get("/hub/api/users", self._users),
+                web.post("/hub/api/users/{user}/activity", self._active),
+                web.delete("/hub/api/users/{user}/server", self._stop),
+                web.delete("/hub/api/users/{user}/servers/{server}", self._stop),
+            ]
+        )
+        return app
+
+    async def _about(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == f"token {TOKEN}"
+        return web.json_response({"version": "6.1.1"})
+
+    async def _users(self, _request: web.Request) -> web.Response:
+        long_ago = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        servers = {
+            name: {
+                "name": name,
+                "full_name": f"alice/{name}",
+                "ready": True,
+                "pending": None,
+                "url": "/",
+                "started": long_ago,
+                "last_activity": long_ago,
+            }
+            for name in self.servers
+            if name not in self.deleted
+        }
+        alice = {"name": "alice", "admin": False, "servers": servers}
+        return web.json_response({"items": [alice], "_pagination": {"next": None}})
+
+    async def _active(self, request: web.Request) -> web.Response:
+        if self.refuse is not None:
+            return web.Response(status=self.refuse)
+        for name, told in (await request.json())["servers"].items():
+            self.activity[name] = datetime.fromisoformat(told["last_activity"])
+        return web.Response(status=200)
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        self.deleted.append(request.match_info.get("server", ""))
+        return web.Response(status=204)
+
+
+@asynccontextmanager
+async def culling(hub: FakeHub, socket: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    runner = web.AppRunner(hub.app())
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-P", "-m", "spawner.culler", "--timeout=600", "--cull-every=1", f"--socket={socket}"),
+        env={
+            **os.environ,
+            "PYTHONPATH": str(CHECKOUT),
+            "JUPYTERHUB_API_URL": f"http://127.0.0.1:{port}/hub/api",
+            "JUPYTERHUB_API_TOKEN": TOKEN,
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.communicate(), 20)
+        await runner.cleanup()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(40):
+        while not true():  # noqa: ASYNC110 - what it waits for is another process's
+            await asyncio.sleep(0.05)
+
+
+def used(at: float, cpu: float) -> Sample:
+    return Sample(
+        at=at,
+        cpu=Cpus(int(cpu * 1_000_000)),
+        memory=Bytes(0),
+        throttled=0.0,
+        cpu_pressure=0.0,
+        memory_pressure=0.0,
+        io_pressure=0.0,
+        oom_kills=0,
+    )
+
+
+@pytest.mark.asyncio
+async def test_what_computes_is_spared_and_told_to_the_hub_and_what_does_not_is_stopped(
+    tmp_path: Path,
+) -> None:
+    hub = FakeHub()
+    async with serving(parse(), tmp_path) as api:
+        now = time.time()
+        for name, cpu in (("", 0.01), ("two words", 0.5)):
+            lease, _ = await api.operations.claim(Claim(user="alice", server=name, profile="Tiny"))
+            api.operations.bind(lease.id, lease.id * 2)
+            samples = [used(now - 300 + 2 * tick, cpu) for tick in range(100)]
+            api.operations.samples[lease.id] = samples
+        async with culling(hub, api.path):
+            await until(lambda: bool(hub.deleted) and bool(hub.activity))
+            await asyncio.sleep(2.5)  # more rounds of it
+    assert hub.deleted == [""]
+    assert hub.activity.keys() == {"two words"}
+    assert now - 200 < hub.activity["two words"].timestamp() < now
+
+
+@pytest.mark.asyncio
+async def test_while_the_daemon_cannot_be_asked_nothing_is_stopped(tmp_path: Path) -> None:
+    hub = FakeHub()
+    async with culling(hub, tmp_path / "no.sock") as process:
+        assert process.stderr is not None
+        said = ""
+        async with asyncio.timeout(40):
+            while "Not culling alice/two words: the enforcer cannot be reached" not in said:
+                said += (await process.stderr.readline()).decode()
+    assert hub.deleted == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("refusal", [404, 500])
+async def test_a_hub_that_will_not_hear_of_it_stops_nobody(tmp_path: Path, refusal: int) -> None:
+    hub = FakeHub(refuse=refusal, servers=("busy",))
+    async with serving(parse(), tmp_path) as api:
+        lease, _ = await api.operations.claim(Claim(user="alice", server="busy", profile="Tiny"))
+        api.operations.bind(lease.id, lease.id * 2)
+        api.operations.samples[lease.id] = [used(time.time() - 30, 1.0)]
+        async with culling(hub, api.path) as process:
+            await asyncio.sleep(6)
+            assert process.returncode is None
+    assert hub.deleted == []
+
+
+def reply(at: float, cpu: float) -> SampleReply:
+    return SampleReply(
+        at=at,
+        cpu=cpu,
+        memory=0,
+        throttled=0,
+        cpu_pressure=0,
+        memory_pressure=0,
+        io_pressure=0,
+        oom_kills=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([], None),
+        ([(0, 0.05), (2, 0.05)], None),
+        # a kernel that wakes up once a minute
+        ([(tick * 2, 1.0 if tick == 7 else 0.0) for tick in range(30)], None),
+        ([(0, 1.0), (2, 1.0), (60, 0.0), (62, 0.0)], 2),
+        ([(0, 1.0), (58, 1.0), (60, 1.0), (62, 0.0)], 62),
+    ],
+)
+def test_busy_is_what_uses_cpu_on_average_over_a_minute(
+    samples: list[tuple[float, float]], expected: float | None
+) -> None:
+    assert last_busy([reply(at, cpu) for at, cpu in samples], 0.1) == expected
