@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from enforcer.model import Observed, Sample, Usage
-from enforcer.names import UnitName
+from enforcer.names import UnitName, ancestors
 from enforcer.quantities import Cpus
 
 _PSI_MOST = 1.0
@@ -15,7 +16,7 @@ _PSI_MOST = 1.0
 def sample(unit: UnitName, previous: Observed, now: Observed) -> Sample | None:
     """What a slice used between two snapshots; None if it is not in both, or was made anew.
 
-    throttled: the largest share of the time that its own quota or one above it was exhausted.
+    throttled: by its own quota alone; see `held_back`.
     """
     before, after = previous.cgroups.get(unit), now.cgroups.get(unit)
     seconds = now.taken_at - previous.taken_at
@@ -50,6 +51,18 @@ def samples(previous: Observed | None, now: Observed) -> dict[UnitName, Sample]:
         if one is not None:
             found[unit] = one
     return found
+
+
+def held_back(unit: UnitName, rates: Mapping[UnitName, Sample]) -> Sample | None:
+    """Return a slice's sample, throttled by the quotas above it too.
+
+    A quota above holds back only who wants to run, and no longer than they had to wait for a CPU.
+    """
+    own = rates.get(unit)
+    if own is None:
+        return None
+    above = max((rates[one].throttled for one in ancestors(unit) if one in rates), default=0.0)
+    return replace(own, throttled=max(own.throttled, min(above, own.cpu_pressure)))
 
 
 def _idle(usage: Usage, at: float) -> Sample:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from enforcer.controller.actor import Actor
 from enforcer.controller.decide import Decision
-from enforcer.history import History, samples
+from enforcer.history import History, held_back, samples
 from enforcer.model import (
     Config,
     Desired,
@@ -63,9 +63,8 @@ class Publisher:
         """Publish a tick; seconds: spent on observing, deciding, acting."""
         if decision.rated:
             self._rates = samples(decision.base, observed)
-            self._history.add(
-                {lease.id: self._rates[lease.unit] for lease in leases if lease.unit in self._rates}
-            )
+            of_leases = ((lease.id, held_back(lease.unit, self._rates)) for lease in leases)
+            self._history.add({lease_id: one for lease_id, one in of_leases if one is not None})
             self._forget_ended(leases, observed.at)
         self._stats = TickStats(
             ticks=self._stats.ticks + 1,

@@ -101,6 +101,13 @@ def test_the_same_configuration_changes_nothing() -> None:
     assert changes(CONFIG) == {}
 
 
+def test_nor_does_it_for_a_user_who_may_have_all_that_the_profile_has() -> None:
+    bob = lease("bob", "large", limit=(4, 16))
+    everything = rights_of("large", total=(6, 24))
+    wanted = desired(CONFIG, [bob], observed(), caps={}, totals=totals_of([bob], everything))
+    assert plan(CONFIG, CONFIG, [bob], everything, observed(as_desired(wanted)), {}) == ()
+
+
 def test_a_leases_limit_is_said_before_and_after() -> None:
     smaller = config(replace(SMALL, mem_limit=gib(3), cpu_limit=cpus(1.5)), LARGE)
     found = changes(smaller)

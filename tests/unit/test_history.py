@@ -1,0 +1,52 @@
+"""Samples say what held a lease back, wherever the quota is."""
+
+from __future__ import annotations
+
+import pytest
+
+from enforcer.history import held_back
+from enforcer.model import Sample
+from enforcer.names import ROOT, UnitName, lease_slice, profile_slice
+from enforcer.quantities import Bytes, Cpus
+
+LEAF = lease_slice("small", "ann", "")
+
+
+def sample(throttled: float, waited: float) -> Sample:
+    return Sample(
+        at=1.0,
+        cpu=Cpus(0),
+        memory=Bytes(0),
+        throttled=throttled,
+        cpu_pressure=waited,
+        memory_pressure=0.0,
+        io_pressure=0.0,
+        oom_kills=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "waited", "profile", "root", "told"),
+    [
+        (0.0, 0.0, 0.0, 0.0, 0.0),
+        (0.4, 0.5, 0.1, 0.0, 0.4),
+        (0.0, 0.9, 0.6, 0.2, 0.6),
+        (0.0, 0.3, 0.6, 0.2, 0.3),  # it was idle for most of the time
+        (0.0, 0.0, 1.0, 1.0, 0.0),  # and here for all of it
+    ],
+)
+def test_a_quota_above_counts_for_as_long_as_one_had_to_wait(
+    own: float, waited: float, profile: float, root: float, told: float
+) -> None:
+    rates = {
+        LEAF: sample(own, waited),
+        profile_slice("small"): sample(profile, 1.0),
+        ROOT: sample(root, 1.0),
+    }
+    found = held_back(LEAF, rates)
+    assert found is not None
+    assert found.throttled == pytest.approx(told)
+
+
+def test_a_slice_without_a_sample_has_none() -> None:
+    assert held_back(UnitName("other.slice"), {}) is None
