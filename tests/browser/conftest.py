@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect, sync_playwright
 
 from tests.browser.world import CHECKOUT, PASSWORD, World, running
 
@@ -25,6 +25,9 @@ _FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+expect.set_options(timeout=_MILLISECONDS)
 
 
 @dataclass
