@@ -105,7 +105,7 @@ def run(request: Request, checkout: Path) -> int:
     """Run the steps that were asked for and print the table; 0 if all passed, else 1."""
     results = _lint(checkout)
     if request.machine:
-        results.append(_host_packages())
+        results.append(_host_packages(checkout))
         if results[-1].failed:
             request = replace(request, fast=True)
     tests, closing_line = _tests(request, checkout)
@@ -148,8 +148,8 @@ def _quiet_step(step: str, words: Sequence[str], checkout: Path) -> Result:
     return result
 
 
-def _host_packages() -> Result:
-    """What the virtual machine needs on this host."""
+def _host_packages(checkout: Path) -> Result:
+    """What the browser tests and the virtual machine need on this host."""
     from enforcer import machine
     from enforcer.bootstrap import ensure_packages
     from enforcer.errors import EnforcerError
@@ -157,9 +157,16 @@ def _host_packages() -> Result:
     started = time.monotonic()
     verdict = "passed"
     try:
+        if (checkout / _BROWSER_FOLDER).is_dir():
+            from tests import browser
+
+            ensure_packages(browser.HOST_PACKAGES, "to look at the hub's pages")
         ensure_packages(machine.HOST_PACKAGES, "to build and run the virtual machine")
     except EnforcerError as error:
-        print(f"No machine tests: {error.message}\n  What to do: {error.hint}", flush=True)
+        print(
+            f"No browser and no machine tests: {error.message}\n  What to do: {error.hint}",
+            flush=True,
+        )
         verdict = "FAILED"
     return Result("host packages", verdict, time.monotonic() - started)
 

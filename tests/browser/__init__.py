@@ -6,7 +6,12 @@ something to see. Screenshots go to build/screenshots, or to $ENFORCER_SCREENSHO
 
 from __future__ import annotations
 
+import shutil
 from typing import Final
 
-HOST_PACKAGES: Final = ("chromium", "fonts-dejavu-core", "npm")
-"""Debian packages that these tests need."""
+HOST_PACKAGES: Final = (
+    "chromium",
+    "fonts-dejavu-core",
+    *(("npm",) if shutil.which("npm") is None else ()),
+)
+"""Debian packages that these tests need; npm, unless there is one, be it Debian's or not."""
