@@ -56,13 +56,17 @@ class Request:
         return set(self.words) <= _HARMLESS
 
     @property
-    def machine(self) -> bool:
-        """Whether machine tests may run."""
+    def slow(self) -> bool:
+        """Whether browser or machine tests may run."""
         chosen = [Path(path.partition("::")[0]).resolve() for path in self.paths]
-        folder = Path(_MACHINE_FOLDER).resolve()
+        folders = [Path(folder).resolve() for folder in (_BROWSER_FOLDER, _MACHINE_FOLDER)]
         return not self.fast and (
             not chosen
-            or any(path.is_relative_to(folder) or folder.is_relative_to(path) for path in chosen)
+            or any(
+                path.is_relative_to(folder) or folder.is_relative_to(path)
+                for path in chosen
+                for folder in folders
+            )
         )
 
 
@@ -104,8 +108,8 @@ def parse(argv: Sequence[str]) -> Request:
 def run(request: Request, checkout: Path) -> int:
     """Run the steps that were asked for and print the table; 0 if all passed, else 1."""
     results = _lint(checkout)
-    if request.machine:
-        results.append(_host_packages(checkout))
+    if request.slow:
+        results.append(_host_packages())
         if results[-1].failed:
             request = replace(request, fast=True)
     tests, closing_line = _tests(request, checkout)
@@ -148,19 +152,17 @@ def _quiet_step(step: str, words: Sequence[str], checkout: Path) -> Result:
     return result
 
 
-def _host_packages(checkout: Path) -> Result:
+def _host_packages() -> Result:
     """What the browser tests and the virtual machine need on this host."""
     from enforcer import machine
     from enforcer.bootstrap import ensure_packages
     from enforcer.errors import EnforcerError
+    from tests import browser
 
     started = time.monotonic()
     verdict = "passed"
     try:
-        if (checkout / _BROWSER_FOLDER).is_dir():
-            from tests import browser
-
-            ensure_packages(browser.HOST_PACKAGES, "to look at the hub's pages")
+        ensure_packages(browser.HOST_PACKAGES, "to look at the hub's pages")
         ensure_packages(machine.HOST_PACKAGES, "to build and run the virtual machine")
     except EnforcerError as error:
         print(
