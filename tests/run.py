@@ -165,10 +165,8 @@ def _host_packages() -> Result:
         ensure_packages(browser.HOST_PACKAGES, "to look at the hub's pages")
         ensure_packages(machine.HOST_PACKAGES, "to build and run the virtual machine")
     except EnforcerError as error:
-        print(
-            f"No browser and no machine tests: {error.message}\n  What to do: {error.hint}",
-            flush=True,
-        )
+        print(f"No browser and machine tests: {error.message}", flush=True)
+        print(f"  What to do: {error.hint}", flush=True)
         verdict = "FAILED"
     return Result("host packages", verdict, time.monotonic() - started)
 
