@@ -31,6 +31,8 @@ _NO_SOURCE: Final = "bind source path does not exist"
 _NO_IMAGE: Final = "No such image"
 
 
+_GRACE_SECONDS: Final = {"stop": 10.0}
+"""How long Docker waits by itself, for what is to be stopped."""
 _UNIX: Final = "unix://"
 _USUAL_ADDRESS: Final = "unix:///var/run/docker.sock"
 _KNOCK_SECONDS: Final = 5.0
@@ -97,13 +99,14 @@ class Engine:
         """
         seconds = self._seconds[lane]
         job = self._threads[lane].submit(self._run, seconds, method, arguments, named)
+        # Twice the time of one answer: there may be others before it.
+        whole = 2 * seconds + _GRACE_SECONDS.get(method, 0)
         try:
-            # Twice the time of one answer: there may be others before it.
-            async with asyncio.timeout(2 * seconds):
+            async with asyncio.timeout(whole):
                 return await asyncio.wrap_future(job)
         except TimeoutError as error:
             raise UnavailableError(
-                "docker.timeout", f"Docker did not answer within {2 * seconds:g} s", _HINT
+                "docker.timeout", f"Docker did not answer within {whole:g} s", _HINT
             ) from error
 
     def stream_pull(self, image: str, stall_seconds: float, take: Callable[[Any], bool]) -> None:
@@ -184,6 +187,10 @@ def ours(error: BaseException) -> EnforcerError | None:
             return error
         case docker.errors.APIError():
             return _refused(error)
+        case docker.errors.InvalidArgument():
+            return UnavailableError(
+                "docker.settings", f"the hub's settings for containers do not do: {error}"
+            )
         case requests.RequestException() | docker.errors.DockerException():
             if "timed out" in str(error).lower():
                 return UnavailableError("docker.timeout", "Docker does not answer in time", _HINT)

@@ -102,6 +102,7 @@ class Leftovers:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """The last one of each name; it waits for those before it."""
         self._running: set[asyncio.Task[None]] = set()
+        self._hurry = asyncio.Event()
 
     def pending(self, name: str) -> bool:
         """Tell whether there is something left of this container."""
@@ -116,10 +117,12 @@ class Leftovers:
         task.add_done_callback(lambda done: self._forget(name, done))
 
     async def settle(self, name: str, seconds: float) -> bool:
-        """Wait at most so long; tell whether nothing is left."""
+        """Have it tried again now, and wait at most so long; tell whether nothing is left."""
         task = self._tasks.get(name)
         if task is None:
             return True
+        self._hurry.set()
+        self._hurry = asyncio.Event()
         await asyncio.wait([task], timeout=seconds)
         return task.done()
 
@@ -143,7 +146,8 @@ class Leftovers:
                 return
             except Exception as error:  # noqa: BLE001 - whatever is in the way may go away
                 self._log.warning("%s is not put away yet: %s", name, error)
-                await asyncio.sleep(pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 return
