@@ -189,7 +189,9 @@ def ours(error: BaseException) -> EnforcerError | None:
             return _refused(error)
         case docker.errors.InvalidArgument():
             return UnavailableError(
-                "docker.settings", f"the hub's settings for containers do not do: {error}"
+                "docker.settings",
+                f"the hub's settings for containers do not do: {error}",
+                "tell the admin",
             )
         case requests.RequestException() | docker.errors.DockerException():
             if "timed out" in str(error).lower():

@@ -227,6 +227,14 @@ async def test_an_admins_own_name_for_containers_is_respected(tmp_path: Path) ->
         assert lab.nothing_is_left()
 
 
+async def test_settings_that_docker_cannot_take_are_told_as_such(tmp_path: Path) -> None:
+    traits = {"network_name": "host", "use_internal_ip": False}
+    async with a_lab(tmp_path, POLICY, **traits) as lab:
+        error = await refused(lab.user())
+        assert "The hub's settings for containers do not do" in error.jupyterhub_message
+        assert lab.nothing_is_left()
+
+
 async def test_a_dockerd_that_was_restarted_is_found_again(tmp_path: Path) -> None:
     async with a_lab(tmp_path) as lab:
         user = lab.user()
