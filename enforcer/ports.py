@@ -67,6 +67,13 @@ class Systemd(Protocol):
         """Set the named fields; False if the unit is not loaded (it vanished meanwhile)."""
         ...
 
+    async def set_scope_limits(self, scope: str, limits: ContainerLimits) -> bool:
+        """Set a running container's own limits, swap but not; False: it has ended.
+
+        scope: its cgroup below the mount point. Docker, whose scope it is, has to be told too.
+        """
+        ...
+
     def is_lasting(self, unit: UnitName) -> bool:
         """Tell whether anything that was set on a unit for good is on disk; asks no one."""
         ...

@@ -32,9 +32,20 @@ class ApiUnderTest:
         self.register = Register(bounds, self.peers.exempt)
         self.finishing = Finishing()
         self.api = Api(self.operations, Metrics(self.operations.published))
-        self.server = Server(
-            api_app(self.api, self.peers, self.finishing), self.register, self._uid_of
-        )
+        self.server = self._made()
+
+    async def listen(self) -> None:
+        """Begin to listen, after an end as well: what the operations know stays."""
+        self.path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(self.path))
+        listener.listen(512)
+        self.server = self._made()
+        await self.server.start(listener)
+
+    def _made(self) -> Server:
+        app = api_app(self.api, self.peers, self.finishing)
+        return Server(app, self.register, self._uid_of)
 
     def _uid_of(self, connection: socket.socket) -> int:
         return peer_uid(connection) if self.uid is None else self.uid
@@ -69,12 +80,8 @@ async def serving(
     config: Config, folder: Path, bounds: Bounds | None = None
 ) -> AsyncIterator[ApiUnderTest]:
     """Serve on a socket in `folder`."""
-    path = folder / "api.sock"
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen(512)
-    under_test = ApiUnderTest(config, path, bounds or Bounds())
-    await under_test.server.start(listener)
+    under_test = ApiUnderTest(config, folder / "api.sock", bounds or Bounds())
+    await under_test.listen()
     try:
         yield under_test
     finally:

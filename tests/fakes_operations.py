@@ -86,6 +86,11 @@ class FakeOperations:
         assert isinstance(step, Step)
         self._take(step)
 
+    def gone(self, container_id: str) -> None:
+        """Note that a container runs no more."""
+        rules, now = self.config.admission, self.clock.now()
+        self._take(transitions.container_gone(self.book, container_id, rules, now))
+
     def end(self, lease_id: str, reason: EndReason) -> None:
         """End a lease by itself, and let the queue move up."""
         self._take(transitions.release(self.book, lease_id, reason, self.clock.now()))

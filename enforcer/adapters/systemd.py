@@ -14,7 +14,7 @@ from enforcer.adapters.cgroupreader import read_limits
 from enforcer.adapters.properties import ACCOUNTING, FIELDS, disagreeing, properties
 from enforcer.adapters.wire import DISCONNECTED, EXISTS, NO_SUCH_UNIT, TIMEOUT, Reply
 from enforcer.errors import UnavailableError
-from enforcer.model import Limits
+from enforcer.model import ContainerLimits, Limits
 from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import SliceSpec
 
@@ -24,6 +24,7 @@ _IN_FLIGHT: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 0.05
 _BACKOFF_SECONDS: Final = 5.0
+_SCOPE_FIELDS: Final = ("cpu_quota", "memory_max", "tasks_max")
 
 
 class SystemdActuator:
@@ -106,6 +107,28 @@ class SystemdActuator:
                 return False
             _check(reply, unit)
             return await self._verify(unit, limits, fields)
+
+    async def set_scope_limits(self, scope: str, limits: ContainerLimits) -> bool:
+        """Set a running container's own limits, swap but not; False: it has ended.
+
+        Raises:
+            UnavailableError: as `create_slice`.
+        """
+        if not (self._root / scope).is_dir():
+            return False
+        wanted = Limits(cpu_quota=limits.cpu, memory_max=limits.memory, tasks_max=limits.tasks)
+        unit = scope.rpartition("/")[2]
+        async with self._deadline():
+            reply = await self._ask(
+                "set_properties",
+                unit=unit,
+                properties=properties(wanted, _SCOPE_FIELDS),
+                runtime=True,
+            )
+            if reply.error == NO_SUCH_UNIT:
+                return False
+            _check(reply, unit)
+            return True
 
     def is_lasting(self, unit: UnitName) -> bool:
         """Tell whether anything that was set on a unit for good is on disk; asks no one.

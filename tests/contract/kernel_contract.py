@@ -16,13 +16,14 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from enforcer.adapters.cgroupfs import CgroupFs
 from enforcer.adapters.systemd import SystemdActuator
 from enforcer.errors import UnavailableError
-from enforcer.model import Limits
+from enforcer.model import ContainerLimits, Limits
 from enforcer.names import (
     ADOPTED,
     ROOT,
@@ -269,6 +270,23 @@ async def a_container_is_found_with_its_oom_score_which_can_be_set(world: World)
     same(scope[2], -500)
 
 
+async def a_container_is_given_limits_of_its_own(world: World) -> None:
+    await make(world)
+    await world.run(LEAF, ONE)
+    path = world.kernel.scopes()[ONE]
+    wanted = ContainerLimits(cpu=Cpus(500_000), memory=Bytes(64 * MIB), tasks=40)
+    assert await world.systemd.set_scope_limits(path, wanted)
+
+    def in_force() -> bool:
+        scope = world.kernel.scope(path)
+        return scope is not None and replace(scope[0], swap=None) == wanted
+
+    await until(in_force, "its limits are in force")
+    await world.end(ONE)
+    await until(lambda: world.kernel.scopes() == {}, "the scope is gone")
+    assert not await world.systemd.set_scope_limits(path, wanted)
+
+
 async def a_container_outside_is_found_too(world: World) -> None:
     elsewhere = UnitName("elsewhere-else.slice")
     await world.run(elsewhere, ONE)
@@ -330,6 +348,7 @@ CHECKS: tuple[Check, ...] = (
     a_slice_outlives_what_runs_in_it,
     stopping_a_slice_kills_what_runs_in_it,
     a_container_is_found_with_its_oom_score_which_can_be_set,
+    a_container_is_given_limits_of_its_own,
     a_container_outside_is_found_too,
     a_container_that_is_gone_is_a_value,
     a_slice_made_by_a_container_has_no_limits_and_can_be_given_some,

@@ -10,6 +10,7 @@ import pytest
 
 from enforcer.adapters.fakes import FakeWorld
 from enforcer.adapters.fakes.docker import Wanted
+from enforcer.adapters.fakes.systemd import Call
 from enforcer.config import parse_config
 from enforcer.controller import ConfigFile, Controller, World
 from enforcer.errors import EnforcerError, NotFoundError, UnavailableError
@@ -250,6 +251,9 @@ async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
         lab.world.docker.change(container, wide)
         await until(lambda: bool(lab.world.docker.updates))
         assert lab.world.docker.updates[-1][1].memory == 2 * GIB
+        # Docker takes its time, so PID 1 was asked first
+        at_once = Call("set_scope_limits", UnitName(f"docker-{container}.scope"))
+        assert at_once in lab.world.systemd.calls
         await until(lambda: ("drift", "container") in controller.published().counters)
 
 

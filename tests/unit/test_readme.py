@@ -24,7 +24,7 @@ def block(language: str) -> str:
 def test_its_configuration_is_right() -> None:
     config = parse(block("toml"))
     assert config.profiles["Large"].admission is AdmissionMode.QUEUE
-    assert config.daemon.hub_users == ("jupyterhub",)
+    assert config.daemon.hub_users == ("jupyterhub", "enforcer-pages")
 
 
 def test_it_names_every_command() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from enforcer.adapters.fakes.docker import FakeDocker
 from enforcer.adapters.fakes.tree import CgroupTree
 from enforcer.adapters.fakes.trouble import Trouble
-from enforcer.model import Limits
+from enforcer.model import ContainerLimits, Limits
 from enforcer.names import ENGINE, ROOT, UnitName, cgroup_path
 from enforcer.ports import SliceSpec
 
@@ -57,6 +57,17 @@ class FakeSystemd:
         self._cgroups.write(unit, replace(there.limits, **wanted))
         there.lasting |= lasting
         return True
+
+    async def set_scope_limits(self, scope: str, limits: ContainerLimits) -> bool:
+        """Set a container's own limits but that of swap; False if it does not run."""
+        self.calls.append(Call("set_scope_limits", UnitName(scope.rpartition("/")[2])))
+        await self.trouble.pass_through()
+        for one in self._cgroups.scopes.values():
+            if one.path == scope:
+                one.limits = replace(limits, swap=one.limits.swap)
+                self._cgroups.tell(one.slice, "memory.max")
+                return True
+        return False
 
     def is_lasting(self, unit: UnitName) -> bool:
         """Tell whether limits were set on a slice for good."""

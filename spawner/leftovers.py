@@ -1,0 +1,156 @@
+"""What could not be put away at once: tried again until it can, while the hub goes on.
+
+A start that was cancelled must let the hub go at once, and a dockerd or a daemon that is down comes
+back one day. Until then the container, by its name, is known to be in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from enforcer.api.types import LeaseReply
+from enforcer.client import AsyncClient
+from enforcer.errors import ForbiddenError, InvalidError, NotFoundError
+from enforcer.model import LeaseState
+from spawner import engine as docker_engine
+from spawner.claims import Holding, lease_of, release
+from spawner.engine import Engine, Lane
+
+Work = Callable[[], Awaitable[None]]
+
+_FIRST_PAUSE_SECONDS: Final = 2.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """What a server may have left behind.
+
+    container: its id, or its name if that is all that is known; empty: there is none to remove.
+    lease_id: empty if it is not known. holding: of a start. jobs: calls to Docker that are under
+    way. died: the container ended by itself, so the daemon is to say why, and ends the lease
+    itself.
+    """
+
+    user: str
+    server: str
+    container: str
+    lease_id: str = ""
+    holding: Holding | None = None
+    jobs: tuple[asyncio.Future[object], ...] = ()
+    died: bool = False
+
+
+async def put_away(engine: Engine, client: AsyncClient, remains: Remains) -> None:
+    """Remove the container, then release the lease. Safe to do again.
+
+    Raises:
+        Whatever Docker or the daemon answers, when it is not done. A lease whose container may live
+        stays then; one that has no container yet is released all the same.
+    """
+    if remains.jobs:
+        await asyncio.wait(remains.jobs)
+    try:
+        if remains.container:
+            await remove(engine, remains.container)
+    except Exception:
+        await _release(client, remains, unbound_only=True)
+        raise
+    await _release(client, remains, unbound_only=remains.died)
+
+
+async def remove(engine: Engine, container: str) -> None:
+    """Remove a container, running or not; one that is not there is fine."""
+    try:
+        await engine.call(Lane.CALLS, "remove_container", container, force=True, v=True)
+    except Exception as error:
+        if not docker_engine.is_gone(error) and not docker_engine.is_taken(error):
+            raise
+
+
+async def _release(client: AsyncClient, remains: Remains, *, unbound_only: bool) -> None:
+    if remains.holding is not None and not unbound_only:
+        await remains.holding.release()
+        return
+    found = await _lease(client, remains)
+    if found is not None and not (unbound_only and found.state is LeaseState.BOUND):
+        await release(client, found.id)
+
+
+async def _lease(client: AsyncClient, remains: Remains) -> LeaseReply | None:
+    lease_id = remains.lease_id
+    if not lease_id and remains.holding is not None and remains.holding.lease is not None:
+        lease_id = remains.holding.lease.id
+    if not lease_id:
+        return await lease_of(client, remains.user, remains.server)
+    try:
+        return await client.lease(lease_id)
+    except NotFoundError:
+        return None
+
+
+class Leftovers:
+    """Work that is under way, one piece for each container name."""
+
+    def __init__(self, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
+        self._log = log
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        """The last one of each name; it waits for those before it."""
+        self._running: set[asyncio.Task[None]] = set()
+
+    def pending(self, name: str) -> bool:
+        """Tell whether there is something left of this container."""
+        return name in self._tasks
+
+    def add(self, name: str, work: Work) -> None:
+        """Begin to put something away; what is under way for the same name is done first."""
+        before = self._tasks.get(name)
+        task = asyncio.create_task(self._until_done(name, work, before), name=f"put away {name}")
+        self._tasks[name] = task
+        self._running.add(task)
+        task.add_done_callback(lambda done: self._forget(name, done))
+
+    async def settle(self, name: str, seconds: float) -> bool:
+        """Wait at most so long; tell whether nothing is left."""
+        task = self._tasks.get(name)
+        if task is None:
+            return True
+        await asyncio.wait([task], timeout=seconds)
+        return task.done()
+
+    async def close(self) -> None:
+        """Give up on everything."""
+        tasks = tuple(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_done(self, name: str, work: Work, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await work()
+            except (InvalidError, ForbiddenError) as error:
+                # The daemon would not have granted a lease to begin with.
+                self._log.error("%s cannot be put away: %s", name, error)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever is in the way may go away
+                self._log.warning("%s is not put away yet: %s", name, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            else:
+                return
+
+    def _forget(self, name: str, done: asyncio.Task[None]) -> None:
+        self._running.discard(done)
+        if self._tasks.get(name) is done:
+            del self._tasks[name]
+        with contextlib.suppress(asyncio.CancelledError):
+            done.exception()

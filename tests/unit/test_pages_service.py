@@ -1,0 +1,274 @@
+"""The service over HTTP: the real API below it, and of the hub only its word on tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from jupyterhub.services.auth import HubOAuth
+from yarl import URL
+
+from enforcer.model import Claim
+from enforcer.quantities import GIB
+from spawner.pages.application import serving
+from spawner.pages.settings import Settings
+from tests.apiserver import ApiUnderTest
+from tests.apiserver import serving as serving_api
+from tests.unit.configs import VALID, parse
+from tests.unit.hubapi import ACCESS, HubApi, hub_api
+
+PREFIX = "/services/enforcer/"
+
+
+class Asker:
+    """Asks the service as the holder of a token."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        hub: HubApi,
+        api: ApiUnderTest,
+        auth: HubOAuth,
+    ) -> None:
+        self.session = session
+        self.auth = auth
+        self.hub = hub
+        self.api = api
+
+    async def ask(
+        self, token: str | None, path: str, body: object = None, **headers: str
+    ) -> tuple[int, Any]:
+        """Return status and document; with a body it is a POST."""
+        if token is not None:
+            headers["Authorization"] = f"token {token}"
+        async with self.session.request(
+            "GET" if body is None else "POST",
+            f"http://pages{PREFIX}{path}",
+            json=body,
+            headers=headers,
+            allow_redirects=False,
+        ) as answer:
+            return answer.status, await answer.json() if answer.content_length else None
+
+
+def descriptors() -> set[str]:
+    """What is open."""
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
+@pytest_asyncio.fixture
+async def asker(tmp_path: Path) -> AsyncIterator[Asker]:
+    before = descriptors()
+    pages = str(tmp_path / "pages.sock")
+    async with hub_api() as hub, serving_api(parse(VALID), tmp_path) as api:
+        hub.know("alices", "alice")
+        hub.know("bobs", "bob")
+        hub.know("adas", "ada", (ACCESS, "admin-ui", "delete:servers"))
+        settings = Settings(
+            listen=pages,
+            prefix=PREFIX,
+            hub_prefix="/hub/",
+            api_url=hub.url,
+            token="the service's own",
+            socket_path=str(api.path),
+            poll_seconds=30.0,
+        )
+        async with (
+            serving(settings) as service,
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(pages)) as session,
+        ):
+            await service.watch.look()
+            yield Asker(session, hub, api, service.auth)
+    # the resolver of the hub's client is taken down by a thread of its own
+    for _ in range(500):
+        if descriptors() <= before:
+            break
+        await asyncio.sleep(0.02)
+
+
+async def lease_of(asker: Asker, user: str) -> str:
+    """Give a user a running server with some history."""
+    lease, _ = await asker.api.operations.claim(Claim(user=user, profile="Large"))
+    asker.api.operations.bind(lease.id, f"{user}-1")
+    for _ in range(3):
+        asker.api.operations.tick()
+    return lease.id
+
+
+@pytest.mark.asyncio
+async def test_a_user_sees_their_own_servers_with_history(asker: Asker) -> None:
+    await lease_of(asker, "alice")
+    await lease_of(asker, "bob")
+    status, mine = await asker.ask("alices", "api/mine")
+    assert status == 200
+    (server,) = mine["servers"]
+    assert server["lease"]["user"] == "alice"
+    assert len(server["samples"]["at"]) >= 3
+    since = server["samples"]["at"][-2]
+    _, newer = await asker.ask("alices", f"api/mine?since={since}")
+    assert newer["servers"][0]["samples"]["at"] == server["samples"]["at"][-1:]
+
+
+@pytest.mark.asyncio
+async def test_who_is_unknown_or_has_another_kind_of_token_gets_403_as_json(asker: Asker) -> None:
+    asker.hub.know("narrow", "alice", ("read:users:name!user=alice",))
+    asker.hub.know("other", "alice", ("access:services!service=other",))
+    asker.hub.know("service", "culler", (ACCESS,), "service")
+    for token in (None, "nobodys", "narrow", "other", "service"):
+        status, said = await asker.ask(token, "api/mine")
+        assert (status, said["code"]) == (403, "pages.forbidden"), token
+
+
+@pytest.mark.asyncio
+async def test_a_page_sends_who_is_unknown_to_the_hub_and_refuses_who_may_not(
+    asker: Asker,
+) -> None:
+    async with asker.session.get(f"http://pages{PREFIX}", allow_redirects=False) as answer:
+        assert answer.status == 302
+        assert answer.headers["Location"].startswith("/hub/api/oauth2/authorize?")
+    asker.hub.know("other", "alice", ("access:services!service=other",))
+    headers = {"Authorization": "token other"}
+    async with asker.session.get(
+        f"http://pages{PREFIX}", headers=headers, allow_redirects=False
+    ) as answer:
+        assert answer.status == 403
+
+
+@pytest.mark.asyncio
+async def test_a_user_resizes_their_own_server_only(asker: Asker) -> None:
+    lease = await lease_of(asker, "alice")
+    path = f"api/leases/{lease}"
+    status, said = await asker.ask("alices", path, {"mem_limit": "12.5 GiB", "seconds": 60})
+    assert (status, said["lease"]["mem_limit"]) == (200, int(12.5 * GIB))
+    assert said["bounds"]["mem_limit"] == 40 * GIB
+    assert said["lease"]["placement"] is None
+    for wanted in (None, {"mem_limit": "1 GiB"}):
+        status, said = await asker.ask("bobs", path, wanted)
+        assert (status, said["code"]) == (404, "lease.not-found")
+    status, said = await asker.ask("adas", path, {"cpu_limit": 3})
+    assert (status, said["lease"]["cpu_limit"]) == (200, 3)
+
+
+@pytest.mark.asyncio
+async def test_a_resize_is_the_daemons_to_refuse_and_a_bad_one_is_named(asker: Asker) -> None:
+    path = f"api/leases/{await lease_of(asker, 'alice')}"
+    status, said = await asker.ask("alices", path, {"cpu_limit": 11})
+    assert (status, said["code"]) == (403, "limit.above-profile")
+    wrongs: tuple[object, ...] = ({"cpu_limit": "much"}, {"cpus": 1}, {"cpu_limit": -1}, [], "x")
+    for wrong in wrongs:
+        status, said = await asker.ask("alices", path, wrong)
+        assert status == 400, wrong
+    async with asker.session.post(
+        f"http://pages{PREFIX}{path}", data=b"{}", headers={"Authorization": "token alices"}
+    ) as answer:
+        assert answer.status == 400
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("asker")
+async def test_a_large_body_is_not_read(tmp_path: Path) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "pages.sock"))
+    head = f"POST {PREFIX}api/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+    writer.write(head.encode())
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).split()[1:2] in ([b"400"], [b"413"], [])
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.asyncio
+async def test_only_an_admin_sees_everyone_and_stops_with_their_own_token(asker: Asker) -> None:
+    await lease_of(asker, "alice")
+    stop = {"user": "a/b c", "server": "x?y"}
+    for path, body in (("api/everyone", None), ("api/stop", stop)):
+        status, said = await asker.ask("alices", path, body)
+        assert (status, said["code"]) == (403, "pages.not-admin")
+    assert asker.hub.stopped == []
+    status, said = await asker.ask("adas", "api/everyone")
+    assert status == 200
+    status, _ = await asker.ask("adas", "api/stop", stop)
+    assert status == 204
+    assert asker.hub.stopped == ["ada: /hub/api/users/a%2Fb%20c/servers/x%3Fy"]
+    for hub_status, expected in ((202, 202), (403, 403), (404, 404), (400, 409), (500, 503)):
+        asker.hub.stop_status = hub_status
+        status, _ = await asker.ask("adas", "api/stop", {"user": "bob"})
+        assert status == expected
+    assert asker.hub.stopped[-1] == "ada: /hub/api/users/bob/server"
+
+
+@pytest.mark.asyncio
+async def test_while_the_hub_is_restarted_who_was_known_may_look_and_change_nothing(
+    asker: Asker,
+) -> None:
+    lease = await lease_of(asker, "alice")
+    assert (await asker.ask("alices", "api/mine"))[0] == 200
+    asker.auth.cache.clear()
+    asker.hub.user_status = 503
+    assert (await asker.ask("alices", "api/mine"))[0] == 200
+    status, said = await asker.ask("alices", f"api/leases/{lease}", {"cpu_limit": 1})
+    assert (status, said["message"]) == (502, "the hub does not answer")
+    assert (await asker.ask("bobs", "api/mine"))[0] == 502
+    asker.hub.user_status = 403
+    assert (await asker.ask("alices", "api/mine"))[0] == 403
+    asker.auth.cache.clear()
+    asker.hub.user_status = 503
+    assert (await asker.ask("alices", "api/mine"))[0] == 502
+
+
+@pytest.mark.asyncio
+async def test_the_form_is_told_what_fits_now(asker: Asker) -> None:
+    status, said = await asker.ask("alices", "api/catalogue?server=x")
+    assert status == 200
+    assert [one["name"] for one in said["profiles"]] == ["Tiny", "Large"]
+    assert [one["key"] for one in said["bars"]] == ["cpu", "memory"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("since", ["x", "-1", "nan", "1e99"])
+async def test_a_time_that_is_none_is_named(asker: Asker, since: str) -> None:
+    status, said = await asker.ask("alices", f"api/mine?since={since}")
+    assert (status, said["code"]) == (400, "query.invalid")
+
+
+@pytest.mark.asyncio
+async def test_without_the_daemon_the_machine_view_goes_on_and_the_rest_says_so(
+    asker: Asker,
+) -> None:
+    asker.api.path.unlink()
+    await asker.api.finishing.wait(0)
+    await asker.api.server.stop()
+    status, said = await asker.ask("alices", "api/mine")
+    assert (status, said["code"]) == (503, "daemon.unreachable")
+    status, said = await asker.ask("alices", "api/machine")
+    assert status == 200
+    assert said["machine"] is not None
+
+
+@pytest.mark.asyncio
+async def test_what_is_not_there_is_said_in_the_form_that_was_asked_for(asker: Asker) -> None:
+    status, said = await asker.ask("alices", "api/nothing")
+    assert (status, said["code"]) == (404, "pages.not-found")
+    status, said = await asker.ask(None, "api/nothing")
+    assert (status, said["code"]) == (403, "pages.forbidden")
+    headers = {"Authorization": "token alices"}
+    async with asker.session.get(f"http://pages{PREFIX}nothing", headers=headers) as answer:
+        assert answer.status == 404
+        assert "there is no such page" in await answer.text()
+    url = f"http://pages{PREFIX.removesuffix('/')}"
+    async with asker.session.get(url, allow_redirects=False) as answer:
+        assert answer.headers["Location"] == PREFIX
+
+
+@pytest.mark.asyncio
+async def test_scripts_are_for_anyone_and_nothing_above_them(asker: Asker) -> None:
+    for path, expected in (("home.js", 200), ("../__init__.py", 403), ("%2e%2e/build.py", 403)):
+        async with asker.session.get(
+            URL(f"http://pages{PREFIX}static/{path}", encoded=True)
+        ) as answer:
+            assert answer.status in {expected, 404}
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
