@@ -17,7 +17,7 @@ def layers() -> list[str]:
     [found] = [
         contract["layers"]
         for contract in settings["tool"]["importlinter"]["contracts"]
-        if contract["type"] == "layers"
+        if contract.get("containers") == ["enforcer"]
     ]
     return [str(layer) for layer in found]
 
