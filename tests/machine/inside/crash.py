@@ -1,7 +1,8 @@
 """Kill the daemon at random moments of twenty placements, and judge what the next one knows.
 
-``crash.py ROUNDS SEED``. Each round claims twenty leases at once, releases the twenty of the round
-before meanwhile, and kills in the middle. Prints one JSON object; "wrong" lists what was broken.
+``crash.py ROUNDS KILLS SEED``. Each round claims twenty leases at once, releases the twenty of the
+round before meanwhile, and kills so many times in the middle. Prints one JSON object; "wrong" lists
+what was broken.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +103,14 @@ class Round:
         self.placed: dict[str, str] = {}
         self.released: list[str] = []
 
-    def run(self, moments: list[float]) -> list[str]:
-        """Kill at these moments, judge; return the ids of this round's leases."""
+    def run(self, pauses: list[float]) -> list[str]:
+        """Kill after each of these, judge; return the ids of this round's leases."""
         with ThreadPoolExecutor(2 * PLACEMENTS) as pool:
             work = [pool.submit(self._claim, index) for index in range(PLACEMENTS)]
             work += [pool.submit(self._release, one) for one in self.before]
             killed = 0
-            for moment in moments:
-                time.sleep(moment)
+            for pause in pauses:
+                time.sleep(pause)
                 killed = kill(killed)
                 self.outcome.kills += 1
             begin = time.monotonic()
@@ -200,17 +202,17 @@ class Round:
 
 def main() -> None:
     """Play the rounds."""
-    rounds, seed = int(sys.argv[1]), int(sys.argv[2])
+    rounds, kills, seed = (int(word) for word in sys.argv[1:])
     chance = random.Random(seed)
     outcome = Outcome()
     begin = time.monotonic()
     before = _undisturbed(outcome)
     span = time.monotonic() - begin
     for number in range(1, rounds + 1):
-        moments = [chance.uniform(0, span)]
-        if not number % 5:  # the next one as well, while it comes up
-            moments.append(chance.uniform(0, 1))
-        before = Round(number, before, outcome).run(moments)
+        # any of them may be the moment at which the next one is just coming up
+        moments = sorted(chance.uniform(0, span) for _ in range(kills))
+        pauses = [after - then for then, after in pairwise([0.0, *moments])]
+        before = Round(number, before, outcome).run(pauses)
     told = {**vars(outcome), "span": span, "seconds": time.monotonic() - begin}
     json.dump(told, sys.stdout)
 
