@@ -22,7 +22,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("enforcer")
 
-_MARKED = {name: Path(__file__).parent / name for name in ("machine", "browser")}
+_MARKED = {name: Path(__file__).parent / name for name in ("machine", "browser", "hub")}
 _LEAK_CHECK = "no_leaked_tasks"
 _failed_on_the_host = pytest.StashKey[bool]()
 

@@ -27,14 +27,15 @@ _HARMLESS = frozenset({"-x", "-v", "-vv", "-q", "-s", "-l"})
 
 _MACHINE_FOLDER = "tests/machine"
 _BROWSER_FOLDER = "tests/browser"
+_HUB_FOLDER = "tests/hub"
 _HOST_FOLDERS = ("tests/unit", "tests/contract")
-_SLOW = "not machine and not browser"
+_QUICK = "not machine and not browser and not hub"
 _NOTHING_CHOSEN = 5  # pytest's code when -k, say, leaves no test
 
 _EPILOG = """\
 The steps: ruff (lint and format), mypy, import-linter; then pytest with the unit and contract tests
-and, without --fast, the browser tests and the machine tests, which boot a virtual machine; what
-these need is installed with apt. What comes after a step of pytest that failed is left out.
+and, without --fast, those with a whole hub, with a browser, and with a virtual machine; what these
+need is installed with apt. What comes after a step of pytest that failed is left out.
 
 Every other word goes to pytest: -k, -x, --lf, paths, tests/unit/test_x.py::test_y. The linters run
 all the same: they keep caches and take few seconds. Only when pytest runs all of the unit tests
@@ -59,7 +60,8 @@ class Request:
     def slow(self) -> bool:
         """Whether browser or machine tests may run."""
         chosen = [Path(path.partition("::")[0]).resolve() for path in self.paths]
-        folders = [Path(folder).resolve() for folder in (_BROWSER_FOLDER, _MACHINE_FOLDER)]
+        slow = (_HUB_FOLDER, _BROWSER_FOLDER, _MACHINE_FOLDER)
+        folders = [Path(folder).resolve() for folder in slow]
         return not self.fast and (
             not chosen
             or any(
@@ -197,12 +199,12 @@ def _parts(request: Request, checkout: Path) -> dict[str, list[str]]:
     if sys.stdout.isatty():
         pytest.append("--color=yes")
     if request.paths:
-        return {"pytest": [*pytest, *(("-m", _SLOW) if request.fast else ())]}
+        return {"pytest": [*pytest, *(("-m", _QUICK) if request.fast else ())]}
     coverage = ("--cov", "--cov-report=") if request.whole else ()
     # these compute; the others wait for one browser and one virtual machine
     parts = {"unit and contract tests": [*pytest, "-n2", *coverage, *_HOST_FOLDERS]}
     if not request.fast:
-        parts["browser tests"] = [*pytest, _BROWSER_FOLDER]
+        parts["hub and browser tests"] = [*pytest, _HUB_FOLDER, _BROWSER_FOLDER]
         parts["machine tests"] = [*pytest, _MACHINE_FOLDER]
     return {step: words for step, words in parts.items() if (checkout / words[-1]).is_dir()}
 

@@ -131,7 +131,7 @@ async def a_hub(lab: Lab, **more: object) -> AsyncIterator[RunningHub]:
     port = free_port()
     traits: Mapping[str, object] = {**lab.traits, **more}
     text = _CONFIG.format(
-        checkout=str(Path(__file__).parents[3]),
+        checkout=str(Path(__file__).parents[2]),
         port=port,
         public=free_port(),
         token=TOKEN,

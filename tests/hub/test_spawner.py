@@ -10,7 +10,7 @@ import pytest
 
 from enforcer.model import LeaseState
 from enforcer.quantities import GIB
-from tests.unit.spawner.hub import Browser, RunningHub, a_hub
+from tests.hub.process import Browser, RunningHub, a_hub
 from tests.unit.spawner.lab import Lab, a_lab, until
 
 pytestmark = pytest.mark.asyncio

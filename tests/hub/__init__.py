@@ -1,0 +1,1 @@
+"""A whole hub on this host, as processes of their own, without a browser and without Docker."""
