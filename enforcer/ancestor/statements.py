@@ -36,17 +36,21 @@ def gather(tree: ast.Module, review: Review, lines: dict[Place, int]) -> Found:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
                     _assign(target, value, found, reader)
-                    if isinstance(target, ast.Name):
-                        names[target.id] = value
+                    _remember(target, value, names)
             case ast.AnnAssign(target=target, value=ast.expr() as value):
                 _assign(target, value, found, reader)
-                if isinstance(target, ast.Name):
-                    names[target.id] = value
+                _remember(target, value, names)
             case ast.Expr(value=ast.Call() as call) if _is_change(call):
                 _change(call, found, reader)
             case _:
                 _look_for_hidden(statement, found, reader)
     return found
+
+
+def _remember(target: ast.expr, value: ast.expr, names: dict[str, ast.expr]) -> None:
+    """Note what a name stands for; an attribute or an item is no name."""
+    if isinstance(target, ast.Name):
+        names[target.id] = value
 
 
 def _assign(target: ast.expr, value: ast.expr, found: Found, reader: Reader) -> None:

@@ -53,6 +53,10 @@ class Actor:
         self.counters: Counter[tuple[str, ...]] = Counter()
         self.systemd_ok = True
 
+    def hear(self, answered: bool) -> None:  # noqa: FBT001  # a callback's only word
+        """Note whether PID 1 has answered somebody else."""
+        self.systemd_ok = answered
+
     @property
     def rests(self) -> bool:
         """PID 1 did not answer a moment ago."""
@@ -67,8 +71,7 @@ class Actor:
             except UnavailableError as error:
                 self.counters["action", "failed"] += 1
                 _log.warning("%s: %s", type(action).__name__, error)
-                if error.code in _NO_ANSWER:
-                    self.systemd_ok = False
+                if self._is_silence(error):
                     self._rest_until = self._world.clock.monotonic() + _SYSTEMD_REST_SECONDS
         self._reported = self._reported_now
 
@@ -78,11 +81,15 @@ class Actor:
         Raises:
             UnavailableError: PID 1 did not answer, or did not do it.
         """
-        for action in actions:
-            if isinstance(action, CreateSlice):
-                await self._create(action)
-            elif isinstance(action, SetLimits):
-                await self._set(action)
+        try:
+            for action in actions:
+                if isinstance(action, CreateSlice):
+                    await self._create(action)
+                elif isinstance(action, SetLimits):
+                    await self._set(action)
+        except UnavailableError as error:
+            self._is_silence(error)  # the next claim is tried all the same
+            raise
 
     def learn(self, desired: Desired, observed: Observed) -> None:
         """Take what is as it ought to be for what we set: after a start, nothing else is known."""
@@ -125,6 +132,12 @@ class Actor:
                 self._report(action)
                 return
         self.counters["action", action.cause] += 1
+
+    def _is_silence(self, error: UnavailableError) -> bool:
+        """Tell whether PID 1 did not answer, and note it if so."""
+        silent = error.code in _NO_ANSWER
+        self.systemd_ok = self.systemd_ok and not silent
+        return silent
 
     async def _create(self, action: CreateSlice) -> None:
         await self._world.systemd.create_slice(

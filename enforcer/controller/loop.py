@@ -54,7 +54,7 @@ class Loop:
         self.rights = RightsBook(world.host)
         self.containers = ContainerWatch(world, self.wake.set)
         self.publisher = Publisher(config)
-        self._engine = EngineWatch(world)
+        self._engine = EngineWatch(world, self.actor.hear)
         self._kernel = KernelWatch(world, self.wake.set)
         self._observer = Observer(world)
         self._decider = Decider()

@@ -78,10 +78,14 @@ class ContainerWatch:
 
 
 class EngineWatch:
-    """Where dockerd and containerd run; only a restart can change it, so it is rarely looked up."""
+    """Where dockerd and containerd run; only a restart can change it, so it is rarely looked up.
 
-    def __init__(self, world: World) -> None:
+    heard: told each time whether PID 1 has answered: where all is well, nobody else asks it.
+    """
+
+    def __init__(self, world: World, heard: Callable[[bool], None]) -> None:
         self._world = world
+        self._heard = heard
         self.places: tuple[EnginePlace, ...] = ()
 
     async def follow(self) -> None:
@@ -91,6 +95,9 @@ class EngineWatch:
                 self.places = tuple([await self._place(service) for service in ENGINE_SERVICES])
             except UnavailableError as error:
                 _log.debug("cannot tell where the engine runs: %s", error.message)
+                self._heard(False)
+            else:
+                self._heard(True)
             await asyncio.sleep(_ENGINE_SECONDS)
 
     async def _place(self, service: str) -> EnginePlace:
