@@ -27,12 +27,17 @@ _LEAK_CHECK = "no_leaked_tasks"
 _failed_on_the_host = pytest.StashKey[bool]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also the tests that take long")
+
+
 def pytest_configure() -> None:
     # A worker process is told how wide the terminal is; what is tested here writes into files.
     os.environ.pop("COLUMNS", None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_out_long(config, items)
     for item in items:
         for name, folder in _MARKED.items():
             if item.path.is_relative_to(folder):
@@ -40,6 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
             # First in, last out: what the test's own fixtures put away is no leak.
             item.fixturenames.insert(0, _LEAK_CHECK)
+
+
+def _leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect, not skip: what nobody asked for is no news."""
+    if config.getoption("--long"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
 
 
 @pytest.hookimpl(wrapper=True)

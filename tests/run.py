@@ -23,7 +23,7 @@ _IMPORT_LINTER = "import sys; from importlinter.cli import lint_imports as run; 
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed|warnings?)")
 
 # Flags of pytest that leave the choice of tests alone, so that coverage can still be judged.
-_HARMLESS = frozenset({"-x", "-v", "-vv", "-q", "-s", "-l"})
+_HARMLESS = frozenset({"--long", "-x", "-v", "-vv", "-q", "-s", "-l"})
 
 _MACHINE_FOLDER = "tests/machine"
 _BROWSER_FOLDER = "tests/browser"
@@ -36,6 +36,9 @@ _EPILOG = """\
 The steps: ruff (lint and format), mypy, import-linter; then pytest with the unit and contract tests
 and, without --fast, those with a whole hub, with a browser, and with a virtual machine; what these
 need is installed with apt. What comes after a step of pytest that failed is left out.
+
+--long adds the tests that take minutes each where the virtual machine is emulated, that is without
+KVM: the whole then takes about an hour there.
 
 Every other word goes to pytest: -k, -x, --lf, paths, tests/unit/test_x.py::test_y. The linters run
 all the same: they keep caches and take few seconds. Only when pytest runs all of the unit tests
@@ -91,7 +94,7 @@ def parse(argv: Sequence[str]) -> Request:
     """Read the command line; --help and its exit are argparse's."""
     parser = argparse.ArgumentParser(
         prog="python3 -m tests",
-        usage="python3 -m tests [--fast] [pytest's options and paths]",
+        usage="python3 -m tests [--fast | --long] [pytest's options and paths]",
         description="Runs every check there is and prints one summary.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
