@@ -33,6 +33,11 @@ MEASURED_SECONDS: Final = 10.0
 SETTLED_SECONDS: Final = 10.0
 _DIES_WITHIN_SECONDS: Final = 60.0
 _LARGE: Final = profile_slice("Large")
+_HUB_UNITS: Final = {
+    "jupyterhub": "the hub",
+    "jupyterhub-proxy": "its proxy",
+    "enforcer-pages": "the service of its pages",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,12 @@ class Check:
         yield same("its memory: memory.max", quota.memory, int(stage.kernel(ROOT, "memory.max")))
         dockerd, sshd = self._cgroup_of("dockerd"), self._cgroup_of("sshd")
         yield self._lies("dockerd runs in the engine's slice", ENGINE, dockerd)
-        yield Verdict(
-            promise="sshd runs outside jupyter.slice",
-            asked="elsewhere",
-            found=sshd,
-            kept=ROOT not in sshd,
-        )
+        yield self._outside("sshd runs outside jupyter.slice", sshd)
+        for unit, what in _HUB_UNITS.items():
+            words = ["systemctl", "show", "--property=ControlGroup", "--value", unit]
+            found = self.stage.guest.run(words).stdout.strip()
+            yield self._outside(f"{what} runs outside jupyter.slice", found)
+        yield self._hub()
 
     def _own_limit(self) -> Iterator[Verdict]:
         lease = self._place(ADA)
@@ -245,6 +250,26 @@ class Check:
             asked=f"{quota * 0.95:.3f} to {quota * 1.02:.3f}",
             found=f"{used:.3f}",
             kept=quota * 0.95 <= used <= quota * 1.02,
+        )
+
+    @staticmethod
+    def _outside(promise: str, cgroup: str) -> Verdict:
+        return Verdict(
+            promise=promise,
+            asked="elsewhere",
+            found=cgroup,
+            kept=bool(cgroup) and ROOT not in cgroup,
+        )
+
+    def _hub(self) -> Verdict:
+        address = f"http://127.0.0.1:{self.stage.hub_port}/hub/login"
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            text = answer.read().decode()
+        return Verdict(
+            promise="the hub shows its login page",
+            asked="a form",
+            found="a form" if "<form" in text else f"{text[:30]}…",
+            kept="<form" in text,
         )
 
     def _lies(self, promise: str, unit: str, cgroup: str) -> Verdict:

@@ -15,6 +15,7 @@ from enforcer.client import Client
 from enforcer.demo.play import Play, Story
 from enforcer.demo.stage import Stage
 from enforcer.errors import EnforcerError
+from enforcer.machine.hub import PEOPLE
 from enforcer.show.slices import slices_table
 from enforcer.show.status import (
     drift_lines,
@@ -95,8 +96,13 @@ def picture(
 
 
 def doors(stage: Stage) -> list[Text]:
-    """Tell how to ask the daemon oneself."""
+    """Tell how to log in to the hub, and how to ask the daemon oneself."""
+    admin, *others = PEOPLE
     return [
+        word(
+            f"hub      {stage.hub}  log in as {admin} (an admin), {' or '.join(others)};"
+            f" password {stage.password}"
+        ),
         word(f"API      curl --unix-socket {stage.socket} http://enforcer/v1/status"),
         word(f"metrics  curl http://127.0.0.1:{stage.metrics_port}/metrics"),
         Text("Ctrl-C ends it; nothing is left behind.", style=QUIET),

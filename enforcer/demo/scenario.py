@@ -106,7 +106,8 @@ def docker_run(part: Part, placement: PlacementReply) -> list[str]:
     if placement.shm_size is not None:
         words.append(f"--shm-size={placement.shm_size}")
     # The guest's own programs, Python among them; and no network, which nobody here needs.
-    words += ["--volume=/usr:/usr:ro", "--network=none"]
+    words += [f"--volume={path}:{path}:ro" for path in placement.volumes_ro]
+    words.append("--network=none")
     return [*words, placement.image, *part.program]
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,22 +21,37 @@ from enforcer.bootstrap import Console, ensure_packages
 from enforcer.client import Client
 from enforcer.demo.scenario import CGROUPS, Mischief, Part, docker_run
 from enforcer.errors import UnavailableError
+from enforcer.machine import npm
+from enforcer.machine.hub import PEOPLE
 from enforcer.model import DaemonSettings, LeaseState
 from enforcer.names import UnitName, cgroup_path
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _PARTS: Final = ("enforcer", "spawner", "systemd", "pyproject.toml", "README.org")
+HUB_PORT: Final = 8000
 _SETUP: Final = (
     "install -D -m 644 enforcer/demo/enforcer.toml /etc/enforcer/enforcer.toml",
-    "python3 -m enforcer install --wheels /var/cache/enforcer/wheels --restart-docker",
+    "install -D -m 644 enforcer/demo/hub.conf /etc/jupyterhub/conf.d/demo.py",
+    (
+        "python3 -m enforcer install --hub --restart-docker --wheels /var/cache/enforcer/wheels"
+        " --node-modules /opt/enforcer/proxy"
+    ),
     (
         "for _ in $(seq 90); do curl -s --unix-socket /run/enforcer/enforcer.sock"
-        " http://e/v1/status | jq -e '.docker_ok and (.drift | length == 0)' && break;"
-        " sleep 1; done"
+        " http://e/v1/status | jq -e '.docker_ok and (.drift | length == 0)' && exit; sleep 1;"
+        " done; exit 1"
+    ),
+    (
+        "for path in hub/health hub/login services/enforcer/; do for _ in $(seq 80); do"
+        f" curl -fs -o /dev/null http://127.0.0.1:{HUB_PORT}/$path && continue 2; sleep 3; done;"
+        " systemctl --no-pager status jupyterhub jupyterhub-proxy enforcer-pages; exit 1; done"
     ),
 )
-"""As on a real host, but that the configuration is there first, the packages need no network, and
-the machine is kept at a moment when the daemon has seen that dockerd has moved."""
+"""As on a real host, but that the configuration is there first and the packages need no network.
+The machine is kept when the daemon has seen that dockerd has moved, and when the hub and its pages
+have answered once: on an emulated processor that takes a minute, which need not come again."""
+SOURCE: Final = machine.Source(checkout=_CHECKOUT, parts=_PARTS, setup=_SETUP, kind="demo")
+_NPM_SECONDS: Final = 360.0
 _PROBE: Final = f"{machine.SOURCE}/enforcer/demo/probe.py"
 _SETTINGS: Final = DaemonSettings()
 _DOCKER_SECONDS: Final = 120.0
@@ -41,11 +60,22 @@ _SCOPE_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """The machine while it runs. socket: the API, here; metrics: where they are, here."""
+    """The machine while it runs.
+
+    socket, metrics_port, hub_port: the API, the metrics and the hub, here.
+    password: that of everybody in PEOPLE.
+    """
 
     guest: machine.Guest
     socket: Path
     metrics_port: int
+    hub_port: int
+    password: str
+
+    @property
+    def hub(self) -> str:
+        """The hub's address, here."""
+        return f"http://127.0.0.1:{self.hub_port}"
 
     def client(self) -> Client:
         """Open a connection of one's own; in the guest it is root's."""
@@ -128,8 +158,32 @@ def prepare(console: Console, suite: str) -> machine.Layer:
         "Debian packages that build and run it, if they are missing."
     )
     ensure_packages(machine.HOST_PACKAGES, "to build and run the virtual machine", console=console)
-    source = machine.Source(checkout=_CHECKOUT, parts=_PARTS, setup=_SETUP)
-    return machine.prepare(suite, source=source, progress=console.step)
+    path = npm.search_path()
+    with console.step("Fetching what the hub's pages draw with"):
+        build_pages(path)
+    return machine.prepare(suite, source=SOURCE, hub=True, progress=console.step)
+
+
+def build_pages(path: str) -> None:
+    """Have the part of the pages made that npm fetches; it is quick if it is there.
+
+    path: a PATH with npm on it.
+
+    Raises:
+        UnavailableError: npm could not fetch it.
+    """
+    finished = subprocess.run(
+        [sys.executable, str(_CHECKOUT / "spawner" / "pages" / "build.py")],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=_NPM_SECONDS,
+        check=False,
+    )
+    if finished.returncode != 0:
+        raise UnavailableError(
+            "demo.pages", finished.stderr.strip(), "look at the network, then start again"
+        )
 
 
 @contextmanager
@@ -141,12 +195,24 @@ def raised(layer: machine.Layer) -> Iterator[Stage]:
     ):
         local = Path(folder) / "enforcer.sock"
         guest.forward_socket(_SETTINGS.socket, local)
-        yield Stage(guest=guest, socket=local, metrics_port=_forward_metrics(guest))
+        yield Stage(
+            guest=guest,
+            socket=local,
+            metrics_port=_forward(guest, _SETTINGS.metrics_port),
+            hub_port=_forward(guest, HUB_PORT),
+            password=_set_password(guest),
+        )
 
 
-def _forward_metrics(guest: machine.Guest) -> int:
-    """Bring the metrics to the port they have on a real host, or to any if that is taken."""
-    port = _SETTINGS.metrics_port
+def _set_password(guest: machine.Guest) -> str:
+    """Give everybody who may log in the same new password."""
+    password = secrets.token_urlsafe(9)
+    guest.run("chpasswd", input="".join(f"{person}:{password}\n" for person in PEOPLE))
+    return password
+
+
+def _forward(guest: machine.Guest, port: int) -> int:
+    """Bring a port to the number it has on a real host, or to any if that is taken."""
     try:
         guest.forward_loopback(port, port)
     except UnavailableError:

@@ -62,7 +62,8 @@ _PROGRAMS = (
     *("ssh", "ssh-keygen", "setpriv", "pkg-config"),
 )
 
-_REQUIREMENTS = Path(__file__).parent.parent / "requirements.lock"
+_HERE = Path(__file__).parent
+_HUB_SIDE = _HERE.parent.parent / "spawner"
 
 
 def missing_programs() -> list[str]:
@@ -74,21 +75,35 @@ def prepare(
     suite: str = DEFAULT_SUITE,
     *,
     source: Source | None = None,
+    hub: bool = False,
     progress: Progress = quiet,
     cache: Cache | None = None,
 ) -> Layer:
     """A saved machine of that Debian release: with dockerd up or, given a source, that installed.
+
+    hub: it has what the hub needs too (`enforcer.machine.hub`), and more memory.
 
     Raises:
         InvalidError: no such suite.
         UnavailableError: no network, no room, or something in the guest failed.
     """
     cache = Cache() if cache is None else cache
-    disk = layers.ensure_disk(cache, recipe.recipe_for(suite, _REQUIREMENTS.read_text()), progress)
-    booted = layers.ensure_booted(cache, disk, layers.hardware_for(cache, disk), progress)
+    requirements = (_HERE.parent / "requirements.lock").read_text()
+    wanted = recipe.recipe_for(suite, requirements, _hub_locks() if hub else None)
+    disk = layers.ensure_disk(cache, wanted, progress)
+    booted = layers.ensure_booted(cache, disk, wanted, progress)
     if source is None:
         return booted
     return layers.ensure_installed(cache, booted, source, progress)
+
+
+def _hub_locks() -> recipe.HubLocks:
+    return recipe.HubLocks(
+        hub=(_HUB_SIDE / "requirements.lock").read_text(),
+        lab=(_HERE / "lab.lock").read_text(),
+        proxy_package=(_HUB_SIDE / "proxy" / "package.json").read_text(),
+        proxy_lock=(_HUB_SIDE / "proxy" / "package-lock.json").read_text(),
+    )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m enforcer.machine", description=__doc__)
     parser.add_argument("--suite", choices=machine.SUITES, default=machine.DEFAULT_SUITE)
     parser.add_argument("--installed", action="store_true", help="with the enforcer in it")
+    parser.add_argument("--hub", action="store_true", help="with what JupyterHub needs in it")
     does = parser.add_subparsers(dest="does", required=True)
     does.add_parser("shell", help="a root shell in it")
     does.add_parser("prepare", help="only build what later starts need")
@@ -30,7 +31,7 @@ def _do(wish: argparse.Namespace) -> int:
     console = Console()
     ensure_packages(machine.HOST_PACKAGES, "to build and run the virtual machine")
     source = machine.Source() if wish.installed else None
-    layer = machine.prepare(wish.suite, source=source, progress=console.step)
+    layer = machine.prepare(wish.suite, source=source, hub=wish.hub, progress=console.step)
     if wish.does == "prepare":
         console.say(str(layer.folder))
         return 0

@@ -11,11 +11,11 @@ GUEST_ADDRESS = "10.0.2.15"
 """The one that QEMU's user network forwards to when told no other."""
 
 WHEELS = "/var/cache/enforcer/wheels"
-REQUIREMENTS = "/var/cache/enforcer/requirements.lock"
+LOCKS = "/var/cache/enforcer/locks"
 SETUP_PATH = "/var/cache/enforcer/setup.sh"
 VENV = "/opt/enforcer/venv"
-STAMP = f"{VENV}/.requirements.sha256"
-"""Holds the sha256 of the lock file that the venv was made from, so that `install` keeps it."""
+STAMP = ".requirements.sha256"
+"""In a venv: the sha256 of the lock file it was made from, so that `install` keeps it."""
 
 SOURCE = "/usr/local/src/enforcer"
 DEMO_IMAGE = "enforcer-demo:latest"
@@ -26,6 +26,7 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 SWAP_FILE = "/swapfile"
 SWAP = "2G"
 
+MEMORY_MIB = 3072
 DISK_GIB = 10
 DISK_OPTIONS = ("-t", "ext4", "-L", "root", "-m", "0", "-J", "size=32", "-E", "root_owner=0:0")
 
@@ -137,20 +138,21 @@ QUIET_UNITS = (
 )
 """Masked: what wakes up by itself would show in the measurements."""
 
+VENV_SETUP = f"""\
+python3 -m venv {{path}}
+{{path}}/bin/pip install --quiet --no-index --find-links {WHEELS} --no-deps --require-hashes \\
+    --no-input --disable-pip-version-check --root-user-action=ignore -r {{lock}}
+sha256sum {{lock}} | cut -d ' ' -f 1 > {{path}}/{STAMP}
+"""
+"""For each virtual environment: its `path`, and the path of its `lock` file in the guest."""
+
 # The demo's image is usr-merged, so that a bind mount of the guest's own /usr brings it everything,
 # Python included; without that mount its /usr/bin is busybox's.
 SETUP = f"""\
-set -eu
-
 systemd-machine-id-setup  # without one, the first boot would enable every unit there is
 systemctl enable systemd-networkd.service ssh.service docker.service
 systemctl disable prometheus.service prometheus-node-exporter.service 2>/dev/null || true
 systemctl mask {" ".join(QUIET_UNITS)}
-
-python3 -m venv {VENV}
-{VENV}/bin/pip install --quiet --no-index --find-links {WHEELS} --no-deps --require-hashes \\
-    --no-input --disable-pip-version-check --root-user-action=ignore -r {REQUIREMENTS}
-sha256sum {REQUIREMENTS} | cut -d ' ' -f 1 > {STAMP}
 
 image=$(mktemp -d)
 cd "$image"

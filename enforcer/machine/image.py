@@ -1,4 +1,4 @@
-"""The disk of a guest: packages, files and the daemon's venv, made at the host's own speed.
+"""The disk of a guest: packages, files and virtual environments, made at the host's own speed.
 
 mmdebstrap makes the root, and takes its mounts away again itself, however it ends; mke2fs makes a
 disk of it without mounting anything.
@@ -9,21 +9,26 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import shutil
 import sys
 import tarfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from enforcer.bootstrap.venv import without_packages
-from enforcer.machine import contents
+from enforcer.machine import contents, npm
 from enforcer.machine.progress import Progress, run_command
-from enforcer.machine.recipe import Recipe
+from enforcer.machine.recipe import NodeModules, Recipe
 
 DISK = "disk.raw"
 KERNEL = "kernel"
 INITRD = "initrd"
 KEY = "ssh-key"
 HOST_KEY = "host-key.pub"
+
+_WHEELS = "wheels"
+_LOCKS = "locks"
+_NODE = "node"
 
 _KEYGEN_SECONDS = 30.0
 _DOWNLOAD_SECONDS = 600.0
@@ -55,10 +60,15 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
     Raises:
         UnavailableError: no network, no room, or a program failed.
     """
-    with progress("Fetching the daemon's Python packages") as waiting:
+    with progress("Fetching Python packages for the virtual machine") as waiting:
         keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "guest")
         run_command((*keygen, "-f", str(folder / KEY)), waiting, _KEYGEN_SECONDS)
         for words in download_commands(recipe, folder):
+            run_command(words, waiting, _DOWNLOAD_SECONDS)
+    path = npm.search_path() if recipe.node else ""
+    for modules in recipe.node:
+        with progress("Fetching Node packages for the virtual machine") as waiting:
+            words = npm_command(modules, _modules_folder(folder, modules), path)
             run_command(words, waiting, _DOWNLOAD_SECONDS)
     _write_tars(recipe, folder)
     with progress(f"Installing Debian {recipe.suite.name} for the virtual machine") as waiting:
@@ -70,11 +80,10 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
         with (folder / DISK).open("wb") as disk:
             disk.truncate(recipe.disk_gib * 2**30)
         run_command((*prefix, *script), waiting, _DISK_SECONDS)
-    for rest in ("early.tar", "files.tar", "requirements.lock"):
+    for rest in ("early.tar", "files.tar"):
         (folder / rest).unlink()
-    for wheel in (folder / "wheels").iterdir():
-        wheel.unlink()
-    (folder / "wheels").rmdir()
+    for rest in (_WHEELS, _LOCKS, _NODE):
+        shutil.rmtree(folder / rest, ignore_errors=True)
 
 
 def download_commands(recipe: Recipe, folder: Path) -> list[Sequence[str]]:
@@ -82,21 +91,36 @@ def download_commands(recipe: Recipe, folder: Path) -> list[Sequence[str]]:
 
     What exists as source only is taken as that: the guest compiles it.
     """
-    ready = folder / "requirements.lock"
-    ready.write_text(without_packages(recipe.requirements, recipe.compiled))
     quiet = ("--quiet", "--no-input", "--disable-pip-version-check")
-    pip = (sys.executable, "-m", "pip", "download", *quiet, "-d", str(folder / "wheels"))
+    pip = (sys.executable, "-m", "pip", "download", *quiet, "-d", str(folder / _WHEELS))
     wheels = (*pip, "--only-binary=:all:", f"--python-version={recipe.suite.python}")
-    sources = [
-        (*pip, "--no-deps", f"--no-binary={name}", pin)
-        for name in recipe.compiled
-        for pin in _pins(recipe.requirements, name)
-    ]
-    return [
-        (*wheels, "--no-deps", "--require-hashes", "-r", str(ready)),
-        (*wheels, *recipe.builders),
-        *sources,
-    ]
+    (folder / _LOCKS).mkdir()
+    commands: list[Sequence[str]] = []
+    for venv in recipe.venvs:
+        ready = folder / _LOCKS / PurePosixPath(venv.lock_path).name
+        ready.write_text(without_packages(venv.lock, venv.compiled))
+        commands.append((*wheels, "--no-deps", "--require-hashes", "-r", str(ready)))
+        if venv.builders:
+            commands.append((*wheels, *venv.builders))
+        commands += [
+            (*pip, "--no-deps", f"--no-binary={name}", pin)
+            for name in venv.compiled
+            for pin in _pins(venv.lock, name)
+        ]
+    return commands
+
+
+def npm_command(modules: NodeModules, folder: Path, path: str) -> Sequence[str]:
+    """The call of npm that puts just what the lock lists into a folder; nothing of it is run here.
+
+    path: a PATH with npm on it.
+    """
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text(modules.package)
+    (folder / "package-lock.json").write_text(modules.lock)
+    quiet = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+    npm_ci = ("npm", "ci", "--omit=dev", "--ignore-scripts", *quiet, "--prefix", str(folder))
+    return ("env", f"PATH={path}", *npm_ci)
 
 
 def root_command(recipe: Recipe, folder: Path) -> Sequence[str]:
@@ -122,17 +146,22 @@ def root_command(recipe: Recipe, folder: Path) -> Sequence[str]:
     )
 
 
+def _modules_folder(folder: Path, modules: NodeModules) -> Path:
+    return folder / _NODE / PurePosixPath(modules.path).name
+
+
 def _write_tars(recipe: Recipe, folder: Path) -> None:
     """What is laid into the root: before the packages are configured, and after."""
     with tarfile.open(folder / "early.tar", "w") as tar:
         _add(tar, recipe.early)
     key = contents.File("/root/.ssh/authorized_keys", (folder / f"{KEY}.pub").read_text(), 0o600)
     setup = contents.File(contents.SETUP_PATH, recipe.setup)
-    lock = contents.File(contents.REQUIREMENTS, recipe.requirements)
+    locks = [contents.File(venv.lock_path, venv.lock) for venv in recipe.venvs]
     with tarfile.open(folder / "files.tar", "w") as tar:
-        _add(tar, (*recipe.files, key, setup, lock))
-        for wheel in sorted((folder / "wheels").iterdir()):
-            tar.add(wheel, f".{contents.WHEELS}/{wheel.name}", filter=_owned_by_root)
+        _add(tar, (*recipe.files, key, setup, *locks))
+        tar.add(folder / _WHEELS, f".{contents.WHEELS}", filter=_owned_by_root)
+        for modules in recipe.node:
+            tar.add(_modules_folder(folder, modules), f".{modules.path}", filter=_owned_by_root)
 
 
 def _add(tar: tarfile.TarFile, files: Iterable[contents.File]) -> None:

@@ -51,11 +51,15 @@ class Source:
 
     parts: files and folders of the checkout; they land in contents.SOURCE under the same names.
     setup: lines for the guest's shell, run in contents.SOURCE.
+    kind: what its layers are called by; the newest few of a kind are kept.
+    over: another source, installed before.
     """
 
     checkout: Path = Path(__file__).resolve().parent.parent.parent
     parts: tuple[str, ...] = ("README.org", "enforcer", "pyproject.toml", "spawner", "systemd")
     setup: tuple[str, ...] = ("python3 -m enforcer install",)
+    kind: str = "installed"
+    over: Source | None = None
 
     def files(self) -> dict[str, bytes]:
         """Every file, by its path in the checkout; not what Python compiled."""
@@ -73,7 +77,7 @@ def ensure_disk(cache: Cache, recipe: Recipe, progress: Progress) -> Layer:
     """The disk of that recipe: found, or built in a minute or two."""
     wish = Wish(
         suite=recipe.suite.name,
-        kind="disk",
+        kind=f"{recipe.kind}-disk",
         key=disk_key(recipe),
         parent=None,
         build=lambda folder: image.build(recipe, folder, progress),
@@ -81,14 +85,19 @@ def ensure_disk(cache: Cache, recipe: Recipe, progress: Progress) -> Layer:
     return cache.ensure(wish, progress)
 
 
-def hardware_for(cache: Cache, disk: Layer) -> Hardware:
+def hardware_for(cache: Cache, disk: Layer, recipe: Recipe) -> Hardware:
     """The virtual machine that this host can give."""
-    accelerator = qemu.accelerator(disk.folder / image.KERNEL, cache.folder)
-    return Hardware(accelerator=accelerator, version=qemu.version(), processor=qemu.processor())
+    return Hardware(
+        accelerator=qemu.accelerator(disk.folder / image.KERNEL, cache.folder),
+        version=qemu.version(),
+        processor=qemu.processor(),
+        memory_mib=recipe.memory_mib,
+    )
 
 
-def ensure_booted(cache: Cache, disk: Layer, hardware: Hardware, progress: Progress) -> Layer:
-    """That disk, booted, with dockerd up and the demo's image in it, idle."""
+def ensure_booted(cache: Cache, disk: Layer, recipe: Recipe, progress: Progress) -> Layer:
+    """That disk, booted, with dockerd up and the images in it, idle."""
+    hardware = hardware_for(cache, disk, recipe)
 
     def build(folder: Path) -> None:
         with cache.use(disk):
@@ -97,12 +106,12 @@ def ensure_booted(cache: Cache, disk: Layer, hardware: Hardware, progress: Progr
             with (folder / MEMORY).open("wb") as memory:
                 memory.truncate(hardware.memory_mib * 2**20)
             with progress("Booting the virtual machine") as waiting, calling(waiting):
-                _boot_and_save(folder, disk, hardware)
+                _boot_and_save(folder, disk, hardware, recipe.booted)
 
     wish = Wish(
         suite=_suite(disk),
-        kind="booted",
-        key=booted_key(disk.name, hardware, contents.BOOTED),
+        kind=f"{recipe.kind}-booted",
+        key=booted_key(disk.name, hardware, recipe.booted),
         parent=disk,
         build=build,
     )
@@ -111,6 +120,8 @@ def ensure_booted(cache: Cache, disk: Layer, hardware: Hardware, progress: Progr
 
 def ensure_installed(cache: Cache, booted: Layer, source: Source, progress: Progress) -> Layer:
     """That booted machine with our source in it and its setup done, idle."""
+    if source.over is not None:
+        booted = ensure_installed(cache, booted, source.over, progress)
     files = source.files()
 
     def build(folder: Path) -> None:
@@ -125,7 +136,7 @@ def ensure_installed(cache: Cache, booted: Layer, source: Source, progress: Prog
 
     wish = Wish(
         suite=_suite(booted),
-        kind="installed",
+        kind=source.kind,
         key=installed_key(booted.name, source_digest(files), source.setup),
         parent=booted,
         build=build,
@@ -215,7 +226,7 @@ def _running(spec: _Spec, removed: Sequence[Path] = ()) -> Iterator[tuple[qemu.P
         yield process, guest
 
 
-def _boot_and_save(folder: Path, disk: Layer, hardware: Hardware) -> None:
+def _boot_and_save(folder: Path, disk: Layer, hardware: Hardware, commands: Sequence[str]) -> None:
     spec = _Spec(
         folder=folder,
         base=disk.folder,
@@ -226,7 +237,7 @@ def _boot_and_save(folder: Path, disk: Layer, hardware: Hardware) -> None:
     )
     with _running(spec) as (process, guest), _console_told(folder / CONSOLE):
         _wait_until_up(guest)
-        for line in contents.BOOTED:
+        for line in commands:
             guest.run(line, timeout_seconds=SETUP_SECONDS)
         _save(process, guest, folder)
 

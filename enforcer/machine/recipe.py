@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from enforcer.errors import InvalidError
-from enforcer.machine import contents
+from enforcer.machine import contents, hub
 
 KEY_LENGTH = 20
 
@@ -33,25 +34,68 @@ DEFAULT_SUITE = "trixie"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Venv:
+    """A virtual environment of the guest: its path there, and the text of its lock file.
+
+    compiled: what of it exists as source only, and is built in the guest.
+    builders: what building that needs, in no lock.
+    """
+
+    path: str
+    lock: str
+    compiled: tuple[str, ...] = ()
+    builders: tuple[str, ...] = ()
+
+    @property
+    def lock_path(self) -> str:
+        """Where its lock file is in the guest."""
+        return f"{contents.LOCKS}/{PurePosixPath(self.path).name}.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeModules:
+    """What npm installs: the folder in the guest, and the texts of package.json and its lock."""
+
+    path: str
+    package: str
+    lock: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubLocks:
+    """The texts of the lock files that a guest with the hub is made from.
+
+    hub, lab: the two sets of Python packages.
+    proxy_package, proxy_lock: npm's two files for the hub's proxy.
+    """
+
+    hub: str
+    lab: str
+    proxy_package: str
+    proxy_lock: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """All that the disk of a guest depends on.
 
+    kind: what its layers are called by.
     files: what is laid into the guest's root before `setup` runs in it.
     early: the same, but before the packages are configured.
-    requirements: the text of the lock file of the daemon's Python packages.
-    compiled: those of them that exist as source only, and are built in the guest.
-    builders: what building those needs, in no lock.
+    booted: lines for the guest's shell, run once when it has booted, before it is saved.
     """
 
     suite: Suite
+    kind: str
     packages: tuple[str, ...]
     excluded: tuple[str, ...]
     early: tuple[contents.File, ...]
     files: tuple[contents.File, ...]
     setup: str
-    requirements: str
-    compiled: tuple[str, ...]
-    builders: tuple[str, ...]
+    venvs: tuple[Venv, ...]
+    node: tuple[NodeModules, ...]
+    booted: tuple[str, ...]
+    memory_mib: int
     disk: tuple[str, ...]
     disk_gib: int
 
@@ -69,12 +113,15 @@ class Hardware:
     version: str
     processor: str
     cpus: int = 2
-    memory_mib: int = 3072
+    memory_mib: int = contents.MEMORY_MIB
     kernel_arguments: str = contents.KERNEL_ARGUMENTS
 
 
-def recipe_for(suite: str, requirements: str) -> Recipe:
+def recipe_for(suite: str, requirements: str, locks: HubLocks | None = None) -> Recipe:
     """The recipe of a suite's guest.
+
+    requirements: the text of the daemon's lock file.
+    locks: given for a guest in which the hub can be installed.
 
     Raises:
         InvalidError: nobody has written down what that suite needs.
@@ -83,24 +130,65 @@ def recipe_for(suite: str, requirements: str) -> Recipe:
         raise InvalidError(
             "machine.suite", f"there is no guest of suite {suite!r}", f"one of {', '.join(SUITES)}"
         )
-    return Recipe(
+    daemon = Venv(
+        path=contents.VENV,
+        lock=requirements,
+        compiled=("pystemd",),
+        builders=("setuptools", "wheel", "cython"),
+    )
+    plain = Recipe(
         suite=SUITES[suite],
+        kind="plain",
         packages=(*contents.PACKAGES, *SUITES[suite].packages),
         excluded=contents.EXCLUDED,
         early=contents.EARLY,
         files=contents.FILES,
-        setup=contents.SETUP,
-        requirements=requirements,
-        compiled=("pystemd",),
-        builders=("setuptools", "wheel", "cython"),
+        setup=_setup((daemon,), contents.SETUP),
+        venvs=(daemon,),
+        node=(),
+        booted=contents.BOOTED,
+        memory_mib=contents.MEMORY_MIB,
         disk=contents.DISK_OPTIONS,
         disk_gib=contents.DISK_GIB,
     )
+    return plain if locks is None else _with_hub(plain, locks)
+
+
+def _with_hub(plain: Recipe, locks: HubLocks) -> Recipe:
+    proxy = NodeModules(path=hub.PROXY, package=locks.proxy_package, lock=locks.proxy_lock)
+    venvs = (
+        *plain.venvs,
+        Venv(path=hub.HUB_VENV, lock=locks.hub),
+        Venv(path=hub.LAB_VENV, lock=locks.lab),
+    )
+    return replace(
+        plain,
+        kind="hub",
+        packages=(*plain.packages, *hub.PACKAGES),
+        files=(*plain.files, *hub.FILES),
+        setup=_setup(venvs, contents.SETUP, hub.SETUP),
+        venvs=venvs,
+        node=(proxy,),
+        booted=(*plain.booted, *hub.BOOTED),
+        memory_mib=hub.MEMORY_MIB,
+    )
+
+
+def _setup(venvs: Iterable[Venv], *rest: str) -> str:
+    """What the guest's shell runs in its root when packages and files are there."""
+    lines = ["set -eu"]
+    for venv in venvs:
+        make = contents.VENV_SETUP.format(path=venv.path, lock=venv.lock_path)
+        # All at once: pip works on one processor only, and unpacks and compiles for a minute.
+        lines.append(f'(\n{make}) & making="${{making:-}} $!"')
+    lines.append("for one in $making; do wait $one; done")
+    return "\n".join([*lines, *rest])
 
 
 def disk_key(recipe: Recipe) -> str:
     """Key of the disk made from a recipe."""
-    return _digest("disk", repr(recipe))
+    # The last two come into play when it is booted.
+    return _digest("disk", repr(replace(recipe, booted=(), memory_mib=0)))
 
 
 def booted_key(disk: str, hardware: Hardware, commands: Iterable[str]) -> str:

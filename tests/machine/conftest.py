@@ -9,6 +9,8 @@ import pytest
 
 from enforcer import machine
 from enforcer.bootstrap import Console
+from enforcer.demo import stage
+from enforcer.machine import npm
 from tests.machine.lab import SOURCE, Lab, open_lab
 
 
@@ -38,17 +40,25 @@ def lab(suite: str, request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield opened
 
 
-_prepared = pytest.StashKey[dict[tuple[str, machine.Source | None], machine.Layer]]()
+_prepared = pytest.StashKey[dict[tuple[str, machine.Source | None, bool], machine.Layer]]()
 
 
 def prepare(
-    request: pytest.FixtureRequest, suite: str, source: machine.Source | None
+    request: pytest.FixtureRequest,
+    suite: str,
+    source: machine.Source | None,
+    *,
+    hub: bool = False,
 ) -> machine.Layer:
     """A saved machine, looked for once in a session; who waits for its making sees why."""
     prepared = request.session.stash.setdefault(_prepared, {})
-    if (suite, source) not in prepared:
+    if (suite, source, hub) not in prepared:
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             progress = Console(sys.stderr).step
-            prepared[suite, source] = machine.prepare(suite, source=source, progress=progress)
-    return prepared[suite, source]
+            stage.build_pages(
+                npm.search_path()
+            )  # whether they are there must not make two machines of one
+            made = machine.prepare(suite, source=source, hub=hub, progress=progress)
+            prepared[suite, source, hub] = made
+    return prepared[suite, source, hub]

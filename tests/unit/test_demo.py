@@ -12,7 +12,8 @@ import pytest
 from enforcer.api.types import PlacementReply
 from enforcer.config import parse_config
 from enforcer.demo import probe, promises, scenario
-from enforcer.model import Capacity, Config
+from enforcer.machine.hub import GROUP, LAB_IMAGE, LAB_VENV, PEOPLE
+from enforcer.model import Capacity, Claim, Config
 from enforcer.names import UnitName, ancestors
 from enforcer.policy import check_claim, rights
 from enforcer.quantities import CORE, GIB, MIB, Bytes
@@ -22,19 +23,29 @@ LEAF = UnitName("jupyter-workload-Guaranteed-erin-default.slice")
 
 
 def config() -> Config:
-    capacity = Capacity(cores=2, memory=Bytes(2900 * MIB), swap=Bytes(2 * GIB))
+    capacity = Capacity(cores=2, memory=Bytes(3900 * MIB), swap=Bytes(2 * GIB))
     return parse_config((DEMO / "enforcer.toml").read_text(), capacity)
 
 
 def test_its_configuration_is_right_for_its_machine() -> None:
-    assert set(config().profiles) == {"Small", "Large", "Guaranteed"}
+    assert set(config().profiles) == {"Small", "Large", "Guaranteed", "Lab"}
+
+
+def test_those_who_log_in_to_the_hub_may_have_jupyterlab_in_their_homes() -> None:
+    told = config()
+    for person in PEOPLE:
+        may = rights(told, person, (GROUP,), ())
+        check_claim(told, may, Claim(user=person, profile="Lab", image="JupyterLab"))
+        assert may.home == f"/home/{person}"
+    assert told.images["JupyterLab"] == LAB_IMAGE
+    assert LAB_VENV in told.volumes_ro
 
 
 def test_five_users_in_three_profiles_may_all_have_what_they_claim() -> None:
     told = config()
     claims = [part.claim for part in scenario.CAST]
     assert len({claim.user for claim in claims}) == 5
-    assert {claim.profile for claim in claims} == set(told.profiles)
+    assert {claim.profile for claim in claims} == {"Small", "Large", "Guaranteed"}
     for claim in claims:
         check_claim(told, rights(told, claim.user, (), ()), claim)
 
@@ -61,7 +72,7 @@ def test_a_container_starts_with_the_arguments_of_its_placement() -> None:
         pids_limit=4096,
         shm_size=None,
         oom_score_adj=-5,
-        volumes_ro=[],
+        volumes_ro=["/usr"],
         home=None,
     )
     words = scenario.docker_run(scenario.ADA, placement)
@@ -73,6 +84,7 @@ def test_a_container_starts_with_the_arguments_of_its_placement() -> None:
     assert f"--memory-swap={256 * MIB}" in words
     assert "--pids-limit=4096" in words
     assert "--oom-score-adj=-5" in words
+    assert "--volume=/usr:/usr:ro" in words
     assert words[words.index("enforcer-demo:latest") + 1 :] == list(scenario.ADA.program)
 
 

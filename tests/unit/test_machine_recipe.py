@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,10 @@ from enforcer.machine import recipe
 from enforcer.machine.contents import File
 
 TRIXIE = recipe.recipe_for("trixie", "aiohttp==3\n")
+LOCKS = recipe.HubLocks(
+    hub="tornado==6\n", lab="jupyterlab==4\n", proxy_package="{}", proxy_lock="{}"
+)
+HUB = recipe.recipe_for("trixie", "aiohttp==3\n", LOCKS)
 TCG = recipe.Hardware(accelerator="tcg", version="7.2", processor="a")
 
 
@@ -25,11 +31,34 @@ def test_the_same_recipe_has_the_same_key() -> None:
         replace(TRIXIE, setup=TRIXIE.setup + "true\n"),
         replace(TRIXIE, files=(*TRIXIE.files, File("/etc/motd", "hello\n"))),
         replace(TRIXIE, disk_gib=20),
+        HUB,
     ],
-    ids=["suite", "requirements", "packages", "setup", "files", "disk"],
+    ids=["suite", "requirements", "packages", "setup", "files", "disk", "hub"],
 )
 def test_whatever_changes_the_disk_changes_its_key(other: recipe.Recipe) -> None:
     assert recipe.disk_key(other) != recipe.disk_key(TRIXIE)
+
+
+@pytest.mark.parametrize("lock", ["hub", "lab", "proxy_package", "proxy_lock"])
+def test_each_lock_of_the_hub_is_part_of_the_key(lock: str) -> None:
+    changed = replace(LOCKS, **{lock: "other==1\n"})
+    other = recipe.recipe_for("trixie", "aiohttp==3\n", changed)
+    assert recipe.disk_key(other) != recipe.disk_key(HUB)
+
+
+def test_what_happens_after_the_boot_is_no_part_of_the_disk() -> None:
+    later = replace(HUB, booted=(*HUB.booted, "true"), memory_mib=8192)
+    assert recipe.disk_key(later) == recipe.disk_key(HUB)
+    assert recipe.booted_key("disk", TCG, later.booted) != recipe.booted_key(
+        "disk", TCG, HUB.booted
+    )
+
+
+def test_the_daemons_guest_has_nothing_of_the_hub() -> None:
+    assert "nodejs" not in TRIXIE.packages
+    assert [venv.path for venv in TRIXIE.venvs] == ["/opt/enforcer/venv"]
+    assert not TRIXIE.node
+    assert {venv.path for venv in HUB.venvs} > {venv.path for venv in TRIXIE.venvs}
 
 
 def test_permissions_of_a_file_are_part_of_the_key() -> None:
@@ -77,3 +106,16 @@ def test_an_unknown_suite_is_refused_and_the_known_ones_are_named() -> None:
         recipe.recipe_for("buster", "")
     assert "buster" in caught.value.message
     assert "trixie" in caught.value.hint
+
+
+def test_environments_are_made_side_by_side_and_one_that_fails_fails_the_whole() -> None:
+    script = HUB.setup.partition("systemd-machine-id-setup")[0] + "echo made\n"
+    for tool, does in (("python3", "true"), ("sha256sum", "echo x")):
+        script = script.replace(f"{tool} ", f"{does} ")
+    script = re.sub(r"/opt/\S+/pip install", "$INSTALL", script)
+    script = re.sub(r"> /opt/\S+", "> /dev/null", script)
+    for install, code in (("true", 0), ("false", 1)):
+        words = ["env", f"INSTALL={install}", "sh", "-c", script]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == code
+        assert done.stdout == ("made\n" if code == 0 else "")
