@@ -29,6 +29,7 @@ NOTICE_SECONDS: Final = 60
 _log = logging.getLogger(__name__)
 
 
+@pytest.mark.long
 def test_dockerd_and_containerd_may_restart_under_running_leases(lab: Lab) -> None:
     lease = lab.place(_claim("ann"))
     pid = lab.docker(f"inspect --format '{{{{.State.Pid}}}}' {lease.container_id}")
@@ -152,6 +153,7 @@ def test_a_lowered_limit_kills_nobody_until_its_grace_ends(lab: Lab) -> None:
     until(lambda: lab.number(lease.unit, "memory.max") == 64 * MIB, 15)
 
 
+@pytest.mark.long
 def test_a_daemon_that_hangs_is_started_anew_and_the_limits_hold_meanwhile(lab: Lab) -> None:
     lease = lab.place(_claim("ann"))
     pid = lab.daemon_pid()
@@ -168,6 +170,7 @@ def test_a_daemon_that_hangs_is_started_anew_and_the_limits_hold_meanwhile(lab: 
     assert lab.client.lease(lease.id).state is LeaseState.BOUND
 
 
+@pytest.mark.long
 def test_after_a_reboot_the_cap_is_there_first_and_leases_are_as_before(lab: Lab) -> None:
     stays = lab.place(_claim("ann"), options="--restart=always")
     goes = lab.place(_claim("bob"))

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+import pytest
+
 from enforcer.api.types import LeaseReply
 from enforcer.model import Claim, LeaseState, Resize
 from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, cgroup_path, profile_slice
@@ -86,6 +88,7 @@ MIXES: Final = (
 )
 
 
+@pytest.mark.long
 def test_quotas_are_exact_guarantees_are_real_and_everybody_is_answered(lab: Lab) -> None:
     leases = _place(lab)
     wrong = _quotas(lab, leases)

@@ -8,6 +8,8 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from enforcer.model import Claim, LeaseState
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CHECKOUT, Lab, until
@@ -27,6 +29,7 @@ WatchdogSec=0
 """
 
 
+@pytest.mark.long
 def test_fifty_kills_in_the_middle_of_twenty_placements_lose_none(lab: Lab) -> None:
     lasting = lab.place(_claim("lasting"))
     text = (CHECKOUT / "tests/machine/enforcer.toml").read_text()

@@ -41,6 +41,7 @@ def test_every_promise_is_kept_on_the_kernels_own_files() -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_it_is_live_while_it_runs_and_leaves_nothing_behind(ended_by: signal.Signals) -> None:
     with _live() as demo:
