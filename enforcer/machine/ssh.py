@@ -72,6 +72,18 @@ class Connection:
                 raise UnavailableError("machine.login", f"no login into the guest: {said}")
             time.sleep(_TRIES_APART_SECONDS)
 
+    def log_in_afresh(self) -> float:
+        """Log in once more, on a connection of its own, and out again; the seconds that took.
+
+        Raises:
+            UnavailableError: it could not.
+        """
+        begin = time.monotonic()
+        said = self._finish([*self.words("-S", "none"), "true"], LOGIN_SECONDS)
+        if said is not None:
+            raise UnavailableError("machine.login", f"no second login into the guest: {said}")
+        return time.monotonic() - begin
+
     def close(self) -> None:
         """Hang up, if it is open."""
         if self.control.exists():
