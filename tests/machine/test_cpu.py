@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import statistics
 import time
@@ -41,6 +42,7 @@ ANSWER_SETTLE_SECONDS: Final = 3.0
 MOST_SLOWER: Final = 1.3
 
 Leases = Mapping[str, LeaseReply]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,7 @@ def _quotas(lab: Lab, leases: Leases) -> list[str]:
 
 def _exact(lab: Lab, quotas: Mapping[str, float]) -> list[str]:
     used = lab.cpu(QUOTA_SECONDS, list(quotas))
+    _log.info("used over %.0f s: %s", QUOTA_SECONDS, used)
     return [
         f"{unit} used {used[unit]:.3f} cores of a quota of {quota}"
         for unit, quota in quotas.items()
@@ -142,9 +145,10 @@ def _exact(lab: Lab, quotas: Mapping[str, float]) -> list[str]:
 
 def _contend(lab: Lab, leases: Leases, mix: Mix) -> list[str]:
     """Promise what the mix promises, let everything loose, and look after the settling."""
-    for user in sorted(PEOPLE, key=lambda user: mix.promised.get(user, 0.0)):
-        promise = Resize(cpu_guarantee=_cpus(mix.promised.get(user, 0.0)))
-        lab.client.resize(leases[user].id, promise)
+    # first what the last mix promised is given back: two of them together are too much
+    for promised in (dict.fromkeys(PEOPLE, 0.0), mix.promised):
+        for user, cores in promised.items():
+            lab.client.resize(leases[user].id, Resize(cpu_guarantee=_cpus(cores)))
     _spin(lab, leases, mix.threads)
     for user in mix.bursts:
         _burst(lab, leases[user].unit)
@@ -155,6 +159,7 @@ def _contend(lab: Lab, leases: Leases, mix: Mix) -> list[str]:
     used = lab.cpu(WATCH_SECONDS, [ROOT, WORKLOAD, ENGINE, *units.values()])
     lab.rest()
     figures = {user: round(used[unit], 3) for user, unit in units.items()}
+    _log.info("%s: %s; together %.3f, engine %.3f", mix.name, figures, used[WORKLOAD], used[ENGINE])
     wrong = [
         f"{mix.name}: {user} was promised {promise} cores: {figures}"
         for user, promise in mix.promised.items()
@@ -178,6 +183,8 @@ def _answers(lab: Lab, leases: Leases) -> list[str]:
         time.sleep(ANSWER_SETTLE_SECONDS)
         busy.take(lab)
         lab.rest()
+    for what in ("docker", "api"):
+        _log.info("%s: idle %.4f s, busy %.4f s", what, idle.median(what), busy.median(what))
     return [
         f"{what} takes {ratio:.2f} times what it takes idle"
         for what in ("docker", "api")
