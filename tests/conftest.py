@@ -22,7 +22,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("enforcer")
 
-_MARKED = {name: Path(__file__).parent / name for name in ("machine", "browser", "hub")}
+_HERE = Path(__file__).parent
+_MARKED = {name: _HERE / name for name in ("machine", "browser", "hub")}
+_MARKED["long"] = _HERE / "machine" / "hub"
+"""Mark → folder: there a login takes seconds and a server half a minute."""
 _LEAK_CHECK = "no_leaked_tasks"
 _failed_on_the_host = pytest.StashKey[bool]()
 
@@ -37,7 +40,6 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    _leave_out_long(config, items)
     for item in items:
         for name, folder in _MARKED.items():
             if item.path.is_relative_to(folder):
@@ -45,6 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
             # First in, last out: what the test's own fixtures put away is no leak.
             item.fixturenames.insert(0, _LEAK_CHECK)
+    _leave_out_long(config, items)
 
 
 def _leave_out_long(config: pytest.Config, items: list[pytest.Item]) -> None:
