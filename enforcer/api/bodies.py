@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -18,6 +19,7 @@ from enforcer.errors import InvalidError
 
 MOST_JSON_BYTES: Final = 64 * 1024
 MOST_TEXT_BYTES: Final = 1024 * 1024
+BODY_SECONDS: Final = 10.0
 _MOST_PARAMETERS: Final = 600
 
 Model = TypeVar("Model", bound=Request)
@@ -28,7 +30,7 @@ async def read_model(request: web.Request, model: type[Model]) -> Model:
 
     Raises:
         InvalidError: ``request.not-json``, ``request.invalid``, or the code of the only mistake.
-        HttpError: ``request.too-large``.
+        HttpError: ``request.too-large``, ``request.too-slow``.
     """
     found = _parse(await _read_text(request, MOST_JSON_BYTES))
     if not isinstance(found, dict):
@@ -89,16 +91,25 @@ def read_query(
 async def _read_text(request: web.Request, most: int) -> str:
     if (request.content_length or 0) > most:
         raise _too_large(most)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await _receive(request, most)
+    except TimeoutError:
+        raise _too_slow() from None
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _not_utf8("the body") from None
+
+
+async def _receive(request: web.Request, most: int) -> bytes:
     raw = bytearray()
     # Chunked bodies and compressed ones tell no length: count what arrives.
     async for chunk in request.content.iter_chunked(64 * 1024):
         raw += chunk
         if len(raw) > most:
             raise _too_large(most)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise _not_utf8("the body") from None
+    return bytes(raw)
 
 
 def _parse(text: str) -> object:
@@ -132,6 +143,15 @@ def _not_utf8(what: str) -> InvalidError:
 
 def _query(message: str) -> InvalidError:
     return InvalidError("query.invalid", message, "GET /v1/openapi.json lists the parameters")
+
+
+def _too_slow() -> HttpError:
+    return HttpError(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "request.too-slow",
+        f"the body did not come within {BODY_SECONDS:.0f} seconds",
+        "send it at once, as long as Content-Length says",
+    )
 
 
 def _too_large(most: int) -> HttpError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +46,7 @@ def test_garbage_gets_an_error_or_silence_and_harms_nobody(lab: Lab) -> None:
     assert told["garbage"]["status"] == 400
     assert told["a header without end"]["status"] in {400, 431}
     assert told["a body without end"]["status"] == 413
+    assert told["truncated body"]["status"] == 408
     # One byte a second gets its header's ten seconds, and no more.
     assert told["slow"]["seconds"] < 15
     assert lab.daemon_pid() == pid
@@ -61,12 +61,11 @@ def test_a_thousand_connections_of_one_user_do_not_lock_root_out(lab: Lab) -> No
         held = next(crowd.lines())
         _log.info("the crowd holds %s", held)
         assert json.loads(held)["connected"] == 1000
-        begin = time.monotonic()
-        lab.client.close()  # a new connection, not the one from before
-        lease = lab.client.claim(_claim("ann"))
-        assert lease.state is LeaseState.PENDING
-        _log.info("root's claim beside the crowd: %.2f s", time.monotonic() - begin)
-        assert time.monotonic() - begin < 5
+        # root, on a connection of its own
+        told = json.loads(lab.guest.run(["/opt/enforcer/venv/bin/python", "-c", _CLAIM]).stdout)
+        assert told["state"] == LeaseState.PENDING
+        _log.info("root's claim beside the crowd: %.2f s", told["seconds"])
+        assert told["seconds"] < 5
         # Nor another user.
         other = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
         asked = f"{other} curl --silent --max-time 5 --unix-socket {SOCKET} http://e/v1/status"
@@ -109,6 +108,20 @@ def test_a_peer_without_the_right_changes_and_sees_its_own_alone(lab: Lab) -> No
     said = lab.guest.run("runuser -u bob -- enforcer reload", check=False)
     assert said.code == 1
     assert "root" in said.stderr + said.stdout
+
+
+_CLAIM: Final = """\
+import json, time
+from enforcer.client import Client
+from enforcer.model import Claim
+from enforcer.quantities import Bytes, Cpus
+
+wanted = Claim(user="ann", profile="Small", cpu_guarantee=Cpus(0), mem_guarantee=Bytes(8 << 20))
+with Client() as client:
+    begin = time.monotonic()
+    lease = client.claim(wanted)
+    print(json.dumps({"state": lease.state, "seconds": time.monotonic() - begin}))
+"""
 
 
 def _as_bob(lab: Lab, request: str, body: str) -> tuple[int, Any]:
