@@ -203,7 +203,7 @@ class Actor:
         task.add_done_callback(lambda _: self._updates.pop(action.container_id, None))
 
     async def _update_now(self, action: UpdateContainer, observed: Observed) -> None:
-        await self._mend_at_once(action, observed)
+        mended_at = await self._mend_at_once(action, observed)
         try:
             there = await self._world.docker.update(action.container_id, action.limits)
         except UnavailableError as error:
@@ -216,21 +216,27 @@ class Actor:
         if not there or container is None or action.cause is not Cause.DRIFT:
             return
         since = observed.drift_seen_at.get(UnitName(container.cgroup_parent), observed.taken_at)
-        seconds = self._world.clock.monotonic() - since
+        seconds = (mended_at or self._world.clock.monotonic()) - since
         found, wanted = container.kernel, action.limits
         self._record(f"container {container.id[:12]}", "container", found, wanted, seconds)
 
-    async def _mend_at_once(self, action: UpdateContainer, observed: Observed) -> None:
-        """Have PID 1 set what Docker will be told to set: that takes Docker a second or more."""
+    async def _mend_at_once(self, action: UpdateContainer, observed: Observed) -> float | None:
+        """Have PID 1 set what Docker will be told to set: that takes Docker a second or more.
+
+        Returns when that was done (monotonic seconds); None where it was not.
+        """
         container = (observed.containers or {}).get(action.container_id)
         if action.cause is not Cause.DRIFT or container is None or container.scope is None:
-            return
-        if self.rests:
-            return
+            return None
         try:
-            await self._world.systemd.set_scope_limits(container.scope, action.limits)
+            if self.rests or not await self._world.systemd.set_scope_limits(
+                container.scope, action.limits
+            ):
+                return None
         except UnavailableError as error:
             _log.debug("container %s waits for Docker: %s", action.container_id[:12], error)
+            return None
+        return self._world.clock.monotonic()
 
     def _record(
         self, subject: str, what: str, found: object, wanted: object, seconds: float | None
