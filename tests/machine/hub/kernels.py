@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 from tests.machine.hub.web import Answer, Rest, call_server
 
 _REPLY_SECONDS: Final = 120.0
+_CLOSED_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,8 @@ class Kernel:
             return await _output(channel, message["header"]["msg_id"])
         finally:
             channel.close()
+            with suppress(TimeoutError):  # a channel that was closed already says no more
+                await asyncio.wait_for(_closed(channel), _CLOSED_SECONDS)
 
 
 def start_kernel(rest: Rest, user: str, name: str) -> Kernel:
@@ -58,6 +62,11 @@ def start_kernel(rest: Rest, user: str, name: str) -> Kernel:
     answer: Answer = call_server(rest, user, "POST", "/api/kernels", {"name": name})
     assert answer.status == 201, answer
     return Kernel(rest=rest, user=user, id=answer.json()["id"])
+
+
+async def _closed(channel: WebSocketClientConnection) -> None:
+    while await channel.read_message() is not None:
+        pass
 
 
 def _execute_request(code: str) -> dict[str, Any]:

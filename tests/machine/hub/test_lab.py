@@ -50,9 +50,7 @@ def test_an_environment_in_the_home_runs_and_memory_that_runs_out_costs_the_kern
     until(lambda: call_server(hub.api, "grace", "GET", "/api/status").status == 200)
     assert hub.api.server("grace")["ready"]
     assert hub.lease("grace").id == lease.id
-    usage = hub.lease("grace").usage
-    assert usage is not None
-    until(lambda: (hub.lease("grace").usage or usage).oom_kills >= 1)
+    until(lambda: any(one.oom_kills for one in hub.client.history(lease.id).samples))
 
     hub.stopped("grace")
     hub.check_nothing_of("grace")
