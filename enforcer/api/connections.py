@@ -215,6 +215,9 @@ class Door:
             except Exception:  # noqa: BLE001 - one connection's trouble must not shut the door
                 _log.exception("cannot take a connection")
                 connection.close()
+            # where the next one waits already, accepting it does not give way to anybody: a crowd
+            # that comes again as fast as it is turned away would be all that the daemon does
+            await asyncio.sleep(0)
 
     async def _take(self, connection: socket.socket) -> None:
         try:

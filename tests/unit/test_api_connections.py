@@ -295,3 +295,22 @@ async def test_on_tcp_there_are_the_metrics_and_nothing_else() -> None:
                 assert answer.status == status
                 assert answer.headers["Server"] == "enforcer"
     await server.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_crowd_that_waits_to_be_turned_away_is_not_all_that_the_daemon_does(
+    tmp_path: Path,
+) -> None:
+    nobody = Bounds(total=1, per_uid=0, reserved=0)
+    async with serving(CONFIG, tmp_path, nobody) as api:
+        api.uid = ALICE
+        crowd = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+        for one in crowd:  # they are all there before the door sees the first
+            one.connect(str(api.path))
+        turns = 0
+        while api.register.refused < len(crowd):
+            await asyncio.sleep(0)
+            turns += 1
+        for one in crowd:
+            one.close()
+    assert turns >= len(crowd) // 2
