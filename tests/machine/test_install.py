@@ -6,6 +6,8 @@ import json
 import re
 from typing import Final
 
+import pytest
+
 from enforcer.model import Claim, LeaseState
 from enforcer.names import ADOPTED
 from enforcer.quantities import MIB, Bytes, Cpus
@@ -49,6 +51,7 @@ def test_the_units_are_right_and_the_daemon_is_not_exposed(suite: str, lab: Lab)
     assert float(exposed[1]) < _MOST_EXPOSED
 
 
+@pytest.mark.long
 @on_each_suite
 def test_installing_again_changes_nothing_but_for_what_is_missing(suite: str, lab: Lab) -> None:
     del suite
@@ -67,6 +70,7 @@ def test_installing_again_changes_nothing_but_for_what_is_missing(suite: str, la
     assert lab.client.status().ticks > 0, "the daemon ran on"
 
 
+@pytest.mark.long
 @on_each_suite
 def test_uninstalled_the_host_is_as_before_and_installed_anew_it_goes_on(
     suite: str, lab: Lab
