@@ -46,7 +46,9 @@ def test_a_host_it_cannot_work_on_is_refused_with_what_to_do(lab: Lab) -> None:
             assert part in said, (name, said)
         assert "Traceback" not in said
     # The whole machine has one mount of the hierarchy: this one for all.
-    lab.guest.run(f"mount -o remount,nsdelegate {CGROUPS}")
+    # Source and folder are both named: else mount(8) adds the options that are in force.
+    lab.guest.run(f"mount -t cgroup2 -o remount,nsdelegate cgroup2 {CGROUPS}")
+    assert "memory_recursiveprot" not in lab.guest.run(f"grep ' {CGROUPS} ' /proc/mounts").stdout
     done = lab.guest.run(_RUN.format("protection"), check=False, timeout_seconds=120)
     assert done.code == 1
     assert "without memory_recursiveprot" in done.stdout + done.stderr

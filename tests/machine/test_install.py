@@ -15,8 +15,10 @@ from tests.machine.lab import Lab, until
 from tests.machine.test_machine import on_each_suite
 
 _HERE: Final = "/usr/local/src/enforcer"
-_INSTALL: Final = f"cd {_HERE} && python3 -m enforcer install --wheels /var/cache/enforcer/wheels"
-_UNINSTALL: Final = f"cd {_HERE} && python3 -m enforcer uninstall"
+# What they say goes to standard error.
+_COMMAND: Final = f"exec 2>&1; cd {_HERE} && python3 -m enforcer"
+_INSTALL: Final = f"{_COMMAND} install --wheels /var/cache/enforcer/wheels"
+_UNINSTALL: Final = f"{_COMMAND} uninstall"
 _SECONDS: Final = 240.0
 _MOST_EXPOSED: Final = 4.0
 _EDITED: Final = "/usr/local/lib/systemd/system/jupyter-workload.slice"

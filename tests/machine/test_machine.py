@@ -163,7 +163,8 @@ def test_nothing_is_left_of_a_machine(layer: machine.Layer) -> None:
 
 
 KILLED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from pathlib import Path
 from enforcer import machine
 from enforcer.machine.cache import Layer
