@@ -6,8 +6,6 @@ import json
 import re
 from typing import Final
 
-import pytest
-
 from enforcer.model import Claim, LeaseState
 from enforcer.names import ADOPTED
 from enforcer.quantities import MIB, Bytes, Cpus
@@ -53,7 +51,6 @@ def test_the_units_are_right_and_the_daemon_is_not_exposed(suite: str, lab: Lab)
     assert float(exposed[1]) < _MOST_EXPOSED
 
 
-@pytest.mark.long
 @on_each_suite
 def test_installing_again_changes_nothing_but_for_what_is_missing(suite: str, lab: Lab) -> None:
     del suite
@@ -72,7 +69,6 @@ def test_installing_again_changes_nothing_but_for_what_is_missing(suite: str, la
     assert lab.client.status().ticks > 0, "the daemon ran on"
 
 
-@pytest.mark.long
 @on_each_suite
 def test_uninstalled_the_host_is_as_before_and_installed_anew_it_goes_on(
     suite: str, lab: Lab
