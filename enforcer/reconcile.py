@@ -74,19 +74,23 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
         for one in eased.slices.values()
         if one.unit not in there
     ]
+    lowered_floors: list[Action] = []
     growing: list[Action] = []
     shrinking: list[Action] = []
     for unit, one in eased.slices.items():
         if unit in there:
-            grows, shrinks = _set_limits(one, there[unit].limits, known)
+            lowers, grows, shrinks = _set_limits(one, there[unit].limits, known)
+            lowered_floors += lowers
             growing += grows
             shrinking += shrinks
     removals = [RemoveSlice(unit=unit) for unit in sorted(_removable(desired, there))]
+    # floors first from below, then to below: at no time do a slice's children have more than it
     actions = (
+        *removals,
+        *reversed(lowered_floors),
         *growing,
         *creates,
         *_containers(eased, observed, known),
-        *removals,
         *reversed(shrinking),
         *_set_for_good(eased, observed, known),
         *desired.reports,
@@ -115,16 +119,19 @@ def _set_for_good(desired: Desired, observed: Observed, known: Known) -> Iterabl
 
 def _set_limits(
     one: DesiredSlice, kernel: Limits, known: Known
-) -> tuple[Iterable[SetLimits], Iterable[SetLimits]]:
-    """Return what grows and what shrinks, each apart by cause."""
+) -> tuple[Iterable[SetLimits], Iterable[SetLimits], Iterable[SetLimits]]:
+    """Return a floor that is lowered, what grows and what shrinks, each apart by cause."""
+    lowered: dict[Cause, list[str]] = {}
     growing: dict[Cause, list[str]] = {}
     shrinking: dict[Cause, list[str]] = {}
     for name in one.limits.changed_from(kernel):
         if name == "io_weight" and None in {kernel.io_weight, one.limits.io_weight}:
             continue  # no controller for it, or not used
-        phase = shrinking if _shrinks(name, one.limits, kernel) else growing
+        phase = growing
+        if _shrinks(name, one.limits, kernel):
+            phase = lowered if name == "memory_min" else shrinking
         phase.setdefault(_cause(one.unit, name, kernel, known), []).append(name)
-    return _actions(one, growing), _actions(one, shrinking)
+    return _actions(one, lowered), _actions(one, growing), _actions(one, shrinking)
 
 
 def _actions(one: DesiredSlice, fields: Mapping[Cause, list[str]]) -> Iterable[SetLimits]:

@@ -14,7 +14,11 @@ from enforcer.adapters.cgroupfiles import COUNTERS, LIMIT_FIELDS, SCOPE_COUNTERS
 from enforcer.adapters.cgroupreader import CgroupReader, slurp
 from enforcer.adapters.cgrouptree import CgroupTree
 from enforcer.adapters.hostfiles import read_host
-from enforcer.adapters.oomscore import current_oom_score_adj, write_oom_score_adj
+from enforcer.adapters.oomscore import (
+    NEVER_SPARED_PART,
+    current_oom_score_adj,
+    write_oom_score_adj,
+)
 from enforcer.model import Cgroup, ContainerLimits, Usage
 from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import Change
@@ -43,7 +47,7 @@ class CgroupFs:
         self._readers: dict[str, CgroupReader] = {}
         self._tree = CgroupTree(root, clock, self._is_news)
         self._given: dict[str, int] = {}
-        self._oom_scores: dict[str, tuple[int, int | None]] = {}
+        self._oom_scores: dict[str, tuple[Usage, int | None]] = {}
         self._scopes: dict[str, tuple[Cgroup, _Scope]] = {}
         self._kept = 0
         self._may_keep = max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHERS)
@@ -159,14 +163,19 @@ class CgroupFs:
         self._tree.close()
 
     def _oom_score(self, path: str, reading: Cgroup, *, afresh: bool) -> int | None:
-        """Look through the processes when their number has changed, and now and then."""
-        tasks, score = self._oom_scores.get(path, (-1, None))
-        if afresh or score is None or tasks != reading.usage.tasks:
-            limit = reading.limits.memory_max
+        """Look through the processes when their number has changed, and now and then.
+
+        Also when one may have become large: who grows fast is the one that must not be spared.
+        """
+        looked_at, score = self._oom_scores.get(path, (Usage(), None))
+        limit = reading.limits.memory_max
+        grown = reading.usage.memory_current - looked_at.memory_current
+        may_be_large = limit is not None and grown * NEVER_SPARED_PART * 2 > limit
+        if afresh or score is None or may_be_large or looked_at.tasks != reading.usage.tasks:
             score = current_oom_score_adj(
                 self._root / path, self._proc, self._given.get(path), limit
             )
-            self._oom_scores[path] = (reading.usage.tasks, score)
+            self._oom_scores[path] = (reading.usage, score)
         return score
 
     def _refresh(self) -> None:

@@ -26,9 +26,10 @@ largest of its kernels."""
 UNEVEN: Final = 1001
 """Beyond what the kernel takes: the processes do not have what they were given, or were not yet."""
 
+NEVER_SPARED_PART: Final = 8
+"""A server that has more than one in so many parts of the container's memory is not spared."""
+
 _LEAST: Final = -999
-_LARGE: Final = 8
-"""A server with more than this part of the container's memory is not spared."""
 
 _PASSES: Final = 4
 """A child forked while we write has its parent's old value; so we look again, but not forever."""
@@ -94,7 +95,7 @@ def _wanted(cgroup: Path, proc: Path, value: int, limit: Bytes | None) -> Iterat
         return
     spared, rest = (max(_LEAST, value - SPARED_BY), value) if value < 0 else (0, SPARED_BY)
     server = _server(processes)
-    large = None if limit is None else limit // PAGE // _LARGE
+    large = None if limit is None else limit // PAGE // NEVER_SPARED_PART
     for process in processes:
         small = large is None or process.rss <= large
         is_spared = process.session == server and small

@@ -115,14 +115,14 @@ class Lab:
 
     def rest(self) -> None:
         """End everything that `spin` and `spin_host` started."""
-        self.guest.run("kill -9 $(cat /run/spinning); rm /run/spinning", check=False)
+        self.guest.run("kill -9 $(cat /run/spinning) && rm /run/spinning")
 
     def spin_host(self, threads: int) -> None:
         """Have so many threads of the host's own spin, outside jupyter.slice."""
         for _ in range(threads):
             self.guest.run(
                 "systemd-run --quiet --collect --unit=hostspin-$RANDOM$RANDOM.service"
-                " sh -c 'echo $$ >> /run/spinning; while :; do :; done'"
+                " sh -c 'echo $$$$ >> /run/spinning; while :; do :; done'"  # systemd halves them
             )
 
     # --- the daemon ---

@@ -231,7 +231,7 @@ def _spin_engine(lab: Lab, threads: int) -> None:
     for _ in range(threads):
         lab.guest.run(
             f"systemd-run --quiet --collect --slice={ENGINE}"
-            " sh -c 'echo $$ >> /run/spinning; while :; do :; done'"
+            " sh -c 'echo $$$$ >> /run/spinning; while :; do :; done'"
         )
 
 
@@ -273,6 +273,7 @@ docker()
 taken = {{"docker": [], "api": []}}
 for _ in range(8):
     taken["docker"].append(seconds(docker))
+    time.sleep(1)
     for _ in range(5):
         taken["api"].append(seconds(ask))
         time.sleep(0.02)

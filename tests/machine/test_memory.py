@@ -160,8 +160,18 @@ def _start(lab: Lab) -> list[LeaseReply]:
 
 def _receipt(lab: Lab, user: str) -> ReceiptReply:
     """Wait for a user's receipt: their container ends by itself."""
-    until(lambda: bool(lab.client.receipts(user)), _RECEIPT_SECONDS)
-    return lab.client.receipts(user)[0]
+    deadline = time.monotonic() + _RECEIPT_SECONDS
+    while not (found := lab.client.receipts(user)):
+        assert time.monotonic() < deadline, _what_there_is(lab)
+        time.sleep(0.1)
+    return found[0]
+
+
+def _what_there_is(lab: Lab) -> str:
+    """Tell what the kernel, Docker and the daemon say, when a receipt did not come."""
+    words = "journalctl --no-pager -k --grep='oom-kill|Killed process'; docker ps -a"
+    kernel = lab.guest.run(words, check=False).stdout
+    return f"no receipt\n{kernel}\n{lab.client.leases()}\n{lab.journal()}"
 
 
 def _passes(lab: Lab, keeper: LeaseReply) -> list[float]:

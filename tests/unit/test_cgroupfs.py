@@ -355,6 +355,21 @@ def test_a_kernel_that_was_started_since_is_seen(root: Path, proc: Path, kernel:
     assert _score(kernel) == 0
 
 
+def test_a_server_that_grows_is_looked_at_before_it_is_spared_wrongly(
+    root: Path, proc: Path, kernel: CgroupFs
+) -> None:
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
+    process(proc, 42, SCOPE_PATH, 0)
+    kernel.scope(SCOPE_PATH)
+    kernel.set_oom_score_adj(SCOPE_PATH, 0)
+    assert _score(kernel) == 0
+    process(proc, 42, SCOPE_PATH, 0, pages=(1 << 30) // 4096 // 4)
+    (root / SCOPE_PATH / "memory.current").write_text(f"{1 << 28}\n")
+    assert _score(kernel) == UNEVEN
+    kernel.set_oom_score_adj(SCOPE_PATH, 0)
+    assert oom_score(proc, 42) == 300
+
+
 def _score(kernel: CgroupFs) -> int | None:
     scope = kernel.scope(SCOPE_PATH)
     assert scope is not None
