@@ -46,7 +46,7 @@ _WEIGHT_PER_CORE: Final = 100
 _HOST_SIDE_WEIGHT: Final = 1.2
 _GRAIN: Final = 1_000
 """Caps are whole milliseconds a second."""
-_ROOM_PER_MILLE: Final = 10
+_ROOM_PER_MILLE: Final = 15
 """Below a limit that caps keep to, for the kernel counts by the tick: with 5, the limit still ran
 out in 11 of 80 periods, under four capped leaves."""
 _STEP_PER_CENT: Final = 2
@@ -93,20 +93,17 @@ def weights(
     are due, never at an extreme: an engine with a huge weight starves the workload.
 
     While caps are in force, they share the CPU out, and a weight says no more than who waits for
-    whom on one CPU. There who was promised most has least time to spare (one thread that was
-    promised a whole core has none), so weights then grow with the square.
+    whom on one CPU: there, who was promised nothing waits for everybody else. One thread that was
+    promised a whole core has no time to spare.
     """
     workload = workload_cpu(config)
     promised = {lease.unit: lease.grant.cpu_guarantee for lease in leases if lease.live}
     promised |= {unit: Cpus(0) for unit in competing if unit not in promised}
     left = max(0, workload - sum(promised.values()))
     share = left // max(1, len(promised))
-    most = max(promised.values(), default=0) + share
     due: dict[UnitName, int] = {}
     for unit, guarantee in promised.items():
-        amount = guarantee + share
-        if contention.caps and most:
-            amount = amount * amount // most
+        amount = 0 if contention.caps and not guarantee else guarantee + share
         for level in (unit, *ancestors(unit)):
             due[level] = due.get(level, 0) + amount
     due[WORKLOAD] = max(due.get(WORKLOAD, 0), workload)

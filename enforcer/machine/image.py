@@ -12,10 +12,13 @@ import shlex
 import shutil
 import sys
 import tarfile
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path, PurePosixPath
 
 from enforcer.bootstrap.venv import without_packages
+from enforcer.errors import UnavailableError
 from enforcer.machine import contents, npm
 from enforcer.machine.progress import Progress, run_command
 from enforcer.machine.recipe import NodeModules, Recipe
@@ -32,6 +35,8 @@ _NODE = "node"
 
 _KEYGEN_SECONDS = 30.0
 _DOWNLOAD_SECONDS = 600.0
+_EVERY_SECONDS = 0.2
+_AT_ONCE = 4
 _ROOT_SECONDS = 1800.0
 _DISK_SECONDS = 300.0
 
@@ -60,16 +65,10 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
     Raises:
         UnavailableError: no network, no room, or a program failed.
     """
-    with progress("Fetching Python packages for the virtual machine") as waiting:
+    with progress("Fetching packages for the virtual machine") as waiting:
         keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "guest")
         run_command((*keygen, "-f", str(folder / KEY)), waiting, _KEYGEN_SECONDS)
-        for words in download_commands(recipe, folder):
-            run_command(words, waiting, _DOWNLOAD_SECONDS)
-    path = npm.search_path() if recipe.node else ""
-    for modules in recipe.node:
-        with progress("Fetching Node packages for the virtual machine") as waiting:
-            words = npm_command(modules, _modules_folder(folder, modules), path)
-            run_command(words, waiting, _DOWNLOAD_SECONDS)
+        run_together(fetch_commands(recipe, folder), waiting)
     _write_tars(recipe, folder)
     with progress(f"Installing Debian {recipe.suite.name} for the virtual machine") as waiting:
         words = (*_DIES_WITH_US, "env", f"TMPDIR={_room(folder)}", *root_command(recipe, folder))
@@ -84,6 +83,40 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
         (folder / rest).unlink()
     for rest in (_WHEELS, _LOCKS, _NODE):
         shutil.rmtree(folder / rest, ignore_errors=True)
+
+
+def fetch_commands(recipe: Recipe, folder: Path) -> list[Sequence[str]]:
+    """The calls of pip and npm for all that comes from their registries; any order will do."""
+    path = npm.search_path() if recipe.node else ""
+    return download_commands(recipe, folder) + [
+        npm_command(modules, _modules_folder(folder, modules), path) for modules in recipe.node
+    ]
+
+
+def run_together(commands: Iterable[Sequence[str]], waiting: Callable[[], None]) -> None:
+    """Run some at a time: each of them mostly waits for the network.
+
+    Raises:
+        UnavailableError: the first of them that failed; those that run then are ended.
+    """
+    over = threading.Event()
+
+    def alive() -> None:
+        if over.is_set():
+            raise UnavailableError("machine.given-up", "given up, as another one failed")
+
+    with ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        running = {pool.submit(run_command, words, alive, _DOWNLOAD_SECONDS) for words in commands}
+        try:
+            while running:
+                done, running = wait(running, timeout=_EVERY_SECONDS, return_when=FIRST_EXCEPTION)
+                for one in done:
+                    one.result()
+                waiting()
+        finally:
+            over.set()
+            for one in running:
+                one.cancel()
 
 
 def download_commands(recipe: Recipe, folder: Path) -> list[Sequence[str]]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enforcer.model import Cgroup, Config, Lease, LeaseState, Limits, Observed, Usage
-from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors
+from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors, user_slice
 from enforcer.quantities import CORE, Bytes, Cpus
 from enforcer.shares import MIN_QUOTA, PRESSING, Contention, caps, pressed_for, weights
 from enforcer.tree import cpu_tree, dues, members, with_room
@@ -336,20 +336,21 @@ def test_weights_are_in_proportion_to_guarantee_and_an_equal_share() -> None:
     assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 100
 
 
-def test_under_caps_who_was_promised_most_goes_first_on_a_cpu() -> None:
+def test_under_caps_who_was_promised_nothing_waits_for_the_others() -> None:
     host = {"system.slice": 100}
     found = weights(TWO_CPUS, [A, B], [], host, CAPPED)
     assert (found[WORKLOAD], found[ENGINE]) == (165, 10)
     assert found[A.unit] == round(132.5)
-    assert found[B.unit] == round(32.5**2 / 132.5)
+    assert found[B.unit] == found[user_slice(B.profile, B.user)] == 1
     assert weights(TWO_CPUS, [], [], host, CAPPED)[ADOPTED] == 165
 
 
 def test_the_host_goes_first_until_it_has_taken_from_a_promise_for_some_time() -> None:
     host = Load(2)
-    loads = {A.unit: Load(1), B.unit: Load(2)}
-    history = simulate(TWO_CPUS, [A, B], loads, 10, host=host)
-    short = [tick.used[A.unit] < 0.95 for tick in history]
+    most = lease("most", promised=(1.5, 0))
+    loads = {most.unit: Load(2), B.unit: Load(2)}
+    history = simulate(TWO_CPUS, [most, B], loads, 10, host=host)
+    short = [tick.used[most.unit] < 0.95 * 1.5 for tick in history]
     assert short == [True] * PRESSING + [False] * (10 - PRESSING)
     # who was promised nothing has to give way
     history = simulate(TWO_CPUS, [B], {B.unit: Load(2)}, 10, host=host)
