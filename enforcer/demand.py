@@ -45,6 +45,8 @@ class Demand:
     wanted: Cpus
     expected: Cpus
     """`wanted` with a little room to grow in, and what is waited for of a guarantee."""
+    never_sleeps: bool = False
+    """It is one thread, which always runs or waits."""
 
 
 def demands(tree: Tree, cpus: Cpus, previous: Observed, now: Observed) -> Mapping[UnitName, Demand]:
@@ -93,14 +95,19 @@ def _judge(level: Level, used: float, waited: float | None, held: float) -> Dema
     wanted = used + held * (at_most - used)
     below_promise = waited is not None and waited > 0.02 and used < level.guarantee / CORE
     room = used * (_PROMISED_HEADROOM if below_promise else _HEADROOM)
+    never_sleeps = False
     if waited is not None:
         room = min(room, used + waited)  # who never waits needs none
-        if below_promise and _never_sleeps(used, waited):
+        never_sleeps = _never_sleeps(used, waited)
+        if below_promise and never_sleeps:
             # Whoever it is that it waits for: what was promised to it must not be lent to others
             # because they take it.
             room = 1.0
     return Demand(
-        used=_cpus(used), wanted=_cpus(wanted), expected=_cpus(min(limit, max(wanted, room)))
+        used=_cpus(used),
+        wanted=_cpus(wanted),
+        expected=_cpus(min(limit, max(wanted, room))),
+        never_sleeps=never_sleeps,
     )
 
 

@@ -40,6 +40,8 @@ PRESSED: Final = 5
 """Decisions. So many less `PRESSING` with an idle CPU, and more, are taken for an error."""
 
 _MAX_WEIGHT: Final = 10_000
+_HURRY: Final = 8
+_WHOLE_CORE: Final = CORE * 9 // 10
 _HOST_FIRST: Final = 100
 """The kernel's default: what every slice has that nobody said anything about."""
 _WEIGHT_PER_CORE: Final = 100
@@ -57,9 +59,10 @@ _SHORT_PER_CENT: Final = 98
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contention:
-    """What is done about contention. caps: of `caps`. pressed_for: of `pressed_for`."""
+    """What is done about contention. Each is what the function of its name returned last."""
 
     caps: Mapping[UnitName, Cpus] = field(default_factory=dict)
+    hurried: frozenset[UnitName] = frozenset()
     pressed_for: int = 0
 
     @property
@@ -69,7 +72,11 @@ class Contention:
 
     def settles_as(self, other: Contention) -> bool:
         """Tell whether quotas and weights come out the same."""
-        return self.caps == other.caps and self.host_presses == other.host_presses
+        return (self.caps, self.hurried, self.host_presses) == (
+            other.caps,
+            other.hurried,
+            other.host_presses,
+        )
 
 
 CALM: Final = Contention()
@@ -93,8 +100,8 @@ def weights(
     are due, never at an extreme: an engine with a huge weight starves the workload.
 
     While caps are in force, they share the CPU out, and a weight says no more than who waits for
-    whom on one CPU: there, who was promised nothing waits for everybody else. One thread that was
-    promised a whole core has no time to spare.
+    whom on one CPU: there, who was promised nothing waits for everybody else, and everybody for
+    who is hurried.
     """
     workload = workload_cpu(config)
     promised = {lease.unit: lease.grant.cpu_guarantee for lease in leases if lease.live}
@@ -103,10 +110,14 @@ def weights(
     share = left // max(1, len(promised))
     due: dict[UnitName, int] = {}
     for unit, guarantee in promised.items():
-        amount = 0 if contention.caps and not guarantee else guarantee + share
+        amount = guarantee + share
+        if contention.caps and not guarantee:
+            amount = 0
+        elif contention.caps and unit in contention.hurried:
+            amount *= _HURRY
         for level in (unit, *ancestors(unit)):
             due[level] = due.get(level, 0) + amount
-    due[WORKLOAD] = max(due.get(WORKLOAD, 0), workload)
+    due[WORKLOAD] = workload
     due[ENGINE] = config.engine.cpu
     due.setdefault(ADOPTED, share)
     scale = min(_WEIGHT_PER_CORE / CORE, _MAX_WEIGHT / max(1, due[WORKLOAD], due[ENGINE]))
@@ -148,6 +159,31 @@ def caps(
     fresh = _fresh(tree, demand)
     steady = {unit: _steady(cap, caps_before.get(unit)) for unit, cap in fresh.items()}
     return steady if _fits(tree, demand, steady, fresh) else fresh
+
+
+def hurried(
+    config: Config,
+    leases: Collection[Lease],
+    previous: Observed | None,
+    now: Observed,
+    before: frozenset[UnitName],
+    *,
+    totals: Totals = NO_TOTALS,
+) -> frozenset[UnitName]:
+    """Return the leases of one thread each that never sleeps and was promised a whole core.
+
+    It has no time to spare: each moment that another runs on its CPU is lost to it, though the
+    other could as well have run elsewhere or later. previous, totals: as for `caps`; before: what
+    this returned for the last decision.
+    """
+    promised = [lease for lease in leases if lease.grant.cpu_guarantee >= _WHOLE_CORE]
+    if not promised:
+        return frozenset()
+    if previous is None or now.taken_at - previous.taken_at < MIN_INTERVAL_SECONDS:
+        return before
+    tree = cpu_tree(config, promised, totals)
+    demand = demands(tree, config.capacity.cpus, previous, now)
+    return frozenset(unit for unit, one in demand.items() if one.never_sleeps and unit != ENGINE)
 
 
 def pressed_for(

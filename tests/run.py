@@ -41,8 +41,8 @@ need is installed with apt. What comes after a step of pytest that failed is lef
 KVM: the whole then takes about an hour there.
 
 Every other word goes to pytest: -k, -x, --lf, paths, tests/unit/test_x.py::test_y. The linters run
-all the same: they keep caches and take few seconds. Only when pytest runs all of the unit tests
-must these cover every branch of the pure tier.
+all the same: they keep caches and take few seconds. When pytest runs all of the unit tests, and
+there is no hurry (--fast), these must cover every branch of the pure tier.
 """
 
 
@@ -58,6 +58,11 @@ class Request:
     def whole(self) -> bool:
         """Whether nothing was left out of the unit tests."""
         return set(self.words) <= _HARMLESS
+
+    @property
+    def covered(self) -> bool:
+        """Whether every branch must have been taken."""
+        return self.whole and not self.fast
 
     @property
     def slow(self) -> bool:
@@ -119,7 +124,7 @@ def run(request: Request, checkout: Path) -> int:
             request = replace(request, fast=True)
     tests, closing_line = _tests(request, checkout)
     results += tests
-    if request.whole:
+    if request.covered:
         results.append(_coverage(checkout, tests_failed=tests[0].failed))
     _print_table(results)
     print(closing_line, flush=True)
@@ -203,7 +208,7 @@ def _parts(request: Request, checkout: Path) -> dict[str, list[str]]:
         pytest.append("--color=yes")
     if request.paths:
         return {"pytest": [*pytest, *(("-m", _QUICK) if request.fast else ())]}
-    coverage = ("--cov", "--cov-report=") if request.whole else ()
+    coverage = ("--cov", "--cov-report=") if request.covered else ()
     # these compute; the others wait for one browser and one virtual machine
     parts = {"unit and contract tests": [*pytest, "-n2", *coverage, *_HOST_FOLDERS]}
     if not request.fast:

@@ -24,7 +24,7 @@ from enforcer.model import (
 from enforcer.names import UnitName, ancestors
 from enforcer.quantities import Cpus
 from enforcer.reconcile import Known, reconcile
-from enforcer.shares import CALM, Contention, caps, pressed_for
+from enforcer.shares import CALM, Contention, caps, hurried, pressed_for
 from enforcer.tree import Totals
 
 _LEAF_DASHES = 4
@@ -151,8 +151,12 @@ class Decider:
         base = self._base if rated else None
         before = self._contention
         config, leases, totals = given.config, given.leases, given.totals
+        capped = caps(config, leases, base, observed, before.caps, totals=totals)
         return Contention(
-            caps=caps(config, leases, base, observed, before.caps, totals=totals),
+            caps=capped,
+            hurried=hurried(config, leases, base, observed, before.hurried, totals=totals)
+            if capped
+            else frozenset(),
             pressed_for=pressed_for(
                 config, leases, base, observed, before.pressed_for, totals=totals
             ),

@@ -1,37 +1,19 @@
 """What users see: the options form, the hub's pages with live numbers, and the service behind them.
 
-The hub's side, in jupyterhub_config.py (`enforcer hub-config` writes it)::
+The hub's side is `spawner.hub.add_pages`, which the file that `enforcer hub-config` writes calls::
 
-    from spawner.pages import TEMPLATES
+    add_pages(c, token_file=Path("/var/lib/jupyterhub/pages.token"), templates=templates)
 
-    # The lab's own templates go before ours; theirs may extend "enforcer/home.html" (ours) or
-    # "templates/home.html" (the hub's).
-    c.JupyterHub.template_paths = ["/etc/jupyterhub/templates", TEMPLATES]
+It makes the service known (URL /services/enforcer/), puts our templates after the lab's own, which
+may extend "enforcer/home.html" (ours) or "templates/home.html" (the hub's), and gives every user
+the use of the service. The service itself has no role: it stops a server with the token of the
+admin who pressed the button.
 
-    c.JupyterHub.services = [{
-        "name": "enforcer",                              # the URL: /services/enforcer/
-        "url": "http://127.0.0.1:9754",                  # where the service listens
-        "api_token": open("/etc/jupyterhub/pages.token").read().strip(),   # a root-only file
-        "oauth_client_id": "service-enforcer",
-        "oauth_no_confirm": True,
-        "oauth_client_allowed_scopes": ["admin-ui", "delete:servers"],
-        "display": False,                                # our page.html links to it already
-    }]
-    # What "self" is to the hub, and the use of the service. Nothing else: the service has no role,
-    # and stops a server with the token of the admin who pressed the button.
-    c.JupyterHub.load_roles = [{
-        "name": "user", "scopes": ["self", "access:services!service=enforcer"],
-    }]
+An admin, to these pages, is whoever holds the hub's scope ``admin-ui``. A token gets the service's
+scopes only as far as its owner holds them: a user's can delete none but the user's own servers.
 
-An admin, to these pages, is whoever holds the hub's scope ``admin-ui``. A token gets the scopes
-above only as far as its owner holds them: a user's can delete none but the user's own servers.
-
-The service, in its unit::
-
-    User=enforcer-pages                     # listed in enforcer.toml's [daemon] hub_users
-    LoadCredential=token:/etc/jupyterhub/pages.token
-    Environment=JUPYTERHUB_API_URL=http://127.0.0.1:8081/hub/api JUPYTERHUB_BASE_URL=/
-    ExecStart=/opt/enforcer/hub/bin/python -m spawner.pages
+The service runs as systemd/hub/enforcer-pages.service, as a user of its own, who is listed in
+enforcer.toml's ``[daemon] hub_users``; systemd hands it the token.
 
 ``python -m spawner.pages --help`` lists the flags; each has a default. It listens on 127.0.0.1:9754
 or with ``--listen unix:/run/…`` on a Unix socket, and reads its token from ``--token-file``, then

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enforcer.model import Cgroup, Config, Lease, Limits, Observed, Usage
 from enforcer.names import ROOT, UnitName, ancestors, parent
 from enforcer.quantities import CORE, Cpus
-from enforcer.shares import CALM, Contention, caps, pressed_for, weights
+from enforcer.shares import CALM, Contention, caps, hurried, pressed_for, weights
 from enforcer.tree import cpu_tree
 
 PERIOD = 0.1
@@ -260,6 +260,7 @@ def simulate(
         if enforced:
             contention = Contention(
                 caps=caps(config, leases, previous, now, contention.caps),
+                hurried=hurried(config, leases, previous, now, contention.hurried),
                 pressed_for=pressed_for(config, leases, previous, now, contention.pressed_for),
             )
     return history

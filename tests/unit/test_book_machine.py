@@ -427,6 +427,6 @@ class Queueing(Lives):
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=100, stateful_step_count=40)
+TestLives.settings = settings(max_examples=60, stateful_step_count=40)
 TestQueueing = Queueing.TestCase
-TestQueueing.settings = settings(max_examples=100, stateful_step_count=40)
+TestQueueing.settings = settings(max_examples=60, stateful_step_count=40)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from enforcer.model import Cgroup, Config, Lease, LeaseState, Limits, Observed, Usage
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors, user_slice
 from enforcer.quantities import CORE, Bytes, Cpus
-from enforcer.shares import MIN_QUOTA, PRESSING, Contention, caps, pressed_for, weights
+from enforcer.shares import MIN_QUOTA, PRESSING, Contention, caps, hurried, pressed_for, weights
 from enforcer.tree import cpu_tree, dues, members, with_room
 from tests.unit.scheduler import Load, Tick, machine_for, simulate, snapshot
 from tests.unit.worlds import config, cpus, lease, observed, profile
@@ -343,6 +343,22 @@ def test_under_caps_who_was_promised_nothing_waits_for_the_others() -> None:
     assert found[A.unit] == round(132.5)
     assert found[B.unit] == found[user_slice(B.profile, B.user)] == 1
     assert weights(TWO_CPUS, [], [], host, CAPPED)[ADOPTED] == 165
+
+
+def test_one_thread_that_was_promised_a_core_and_never_sleeps_goes_before_all_others() -> None:
+    machine, quotas = machine_for(TWO_CPUS, [A, B], {A.unit: Load(1), B.unit: Load(2)})
+    before = snapshot(machine, quotas, 0.0)
+    machine.run(quotas)
+    now = snapshot(machine, quotas, 2.0)
+    assert hurried(TWO_CPUS, [A, B], before, now, frozenset()) == {A.unit}
+    assert hurried(TWO_CPUS, [A, B], None, now, frozenset({A.unit})) == {A.unit}
+    assert hurried(TWO_CPUS, [B], before, now, frozenset({A.unit})) == frozenset()
+    in_a_hurry = replace(CAPPED, hurried=frozenset({A.unit}))
+    found = weights(TWO_CPUS, [A, B], [], {}, in_a_hurry)
+    assert found[A.unit] == found[user_slice(A.profile, A.user)] == round(132.5 * 8)
+    assert (found[WORKLOAD], found[ENGINE], found[B.unit]) == (165, 10, 1)
+    assert weights(TWO_CPUS, [A, B], [], {}, replace(in_a_hurry, caps={}))[A.unit] == round(132.5)
+    assert not in_a_hurry.settles_as(CAPPED)
 
 
 def test_the_host_goes_first_until_it_has_taken_from_a_promise_for_some_time() -> None:
