@@ -48,7 +48,7 @@ _WEIGHT_PER_CORE: Final = 100
 _HOST_SIDE_WEIGHT: Final = 1.2
 _GRAIN: Final = 1_000
 """Caps are whole milliseconds a second."""
-_ROOM_PER_MILLE: Final = 15
+_ROOM_PER_MILLE: Final = 10
 """Below a limit that caps keep to, for the kernel counts by the tick: with 5, the limit still ran
 out in 11 of 80 periods, under four capped leaves."""
 _STEP_PER_CENT: Final = 2

@@ -18,6 +18,9 @@ from enforcer.quantities import Bytes, Cpus
 from tests.machine.lab import Lab, until
 from tests.machine.test_memory import SWAPPING
 
+FEW_TASKS: Final = SWAPPING.replace(
+    "[resource_profiles.Shared]\n", "[resource_profiles.Shared]\ntasks_limit = 400\n"
+)
 LOGINS: Final = 7
 MOST_SLOWER: Final = 1.5
 SETTLE_SECONDS: Final = 10.0
@@ -39,7 +42,7 @@ HOGS: Final[Mapping[str, tuple[str, str, str]]] = {
 
 @pytest.mark.long
 def test_a_login_takes_hardly_longer_while_containers_do_their_worst(lab: Lab) -> None:
-    lab.configure(SWAPPING)
+    lab.configure(FEW_TASKS)
     idle = _logins(lab)
     leases = _let_loose(lab)
     until(lambda: lab.event(leases["bomb"].unit, "max", "pids.events") > 0, 120)
