@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -16,7 +16,7 @@ from enforcer.model import Claim
 from enforcer.names import WORKLOAD
 from enforcer.quantities import Bytes, Cpus
 from tests.machine.lab import Lab, until
-from tests.machine.test_memory import SWAPPING
+from tests.machine.test_memory import GROWER, SWAPPING
 
 FEW_TASKS: Final = SWAPPING.replace(
     "[resource_profiles.Shared]\n", "[resource_profiles.Shared]\ntasks_limit = 400\n"
@@ -27,15 +27,14 @@ SETTLE_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
 
 _SPIN: Final = "for _ in 1 2 3 4 5 6 7 8; do while :; do :; done & done; wait"
-_GROW: Final = "while :; do dd if=/dev/zero bs=64M count=16 | sleep 20; done"
 _BOMB: Final = "bomb() { bomb | bomb & }; while :; do bomb; sleep 1; done"
 _FILL: Final = "while :; do dd if=/dev/zero of=/tmp/full bs=1M; done"
-HOGS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "cpu": ("Wide", _SPIN, ""),
-    "grower": ("Wide", _GROW, ""),
-    "swapper": ("Small", _GROW, ""),
-    "bomb": ("Shared", _BOMB, ""),
-    "full": ("Shared", _FILL, "--tmpfs=/tmp:size=200m"),
+HOGS: Final[Mapping[str, tuple[str, Sequence[str], str]]] = {
+    "cpu": ("Wide", ("sh", "-c", _SPIN), ""),
+    "grower": ("Wide", GROWER, ""),
+    "swapper": ("Small", GROWER, ""),
+    "bomb": ("Shared", ("sh", "-c", _BOMB), ""),
+    "full": ("Shared", ("sh", "-c", _FILL), "--tmpfs=/tmp:size=200m"),
 }
 """User → profile, what they run, and options of Docker's."""
 
@@ -64,7 +63,7 @@ def _let_loose(lab: Lab) -> dict[str, LeaseReply]:
     }
     with ThreadPoolExecutor() as pool:
         started = [
-            pool.submit(lab.run, leases[user], ("sh", "-c", program), options)
+            pool.submit(lab.run, leases[user], program, options)
             for user, (_, program, options) in HOGS.items()
         ]
         for one in started:

@@ -76,11 +76,11 @@ def _claim(user: str, profile: str, mem_guarantee: int = 0, cpu_guarantee: int =
     )
 
 
-_GROWER: Final = _again_and_again(f"python3 -c {shlex.quote(_GROW)}")
+GROWER: Final = _again_and_again(f"python3 -c {shlex.quote(_GROW)}")
 HOGS: Final = (
-    (_claim("han", "Wide"), _GROWER, ""),
-    (_claim("hed", "Small"), _GROWER, ""),
-    (_claim("hui", "Shared"), _GROWER, ""),
+    (_claim("han", "Wide"), GROWER, ""),
+    (_claim("hed", "Small"), GROWER, ""),
+    (_claim("hui", "Shared"), GROWER, ""),
     (_claim("ria", "Wide"), _again_and_again("cat /big >/dev/null"), f"--volume={FILE}:/big:ro"),
 )
 """One in each profile who grows until stopped, and one who fills the page cache."""
