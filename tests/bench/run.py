@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,13 +15,56 @@ from rich.table import Table
 
 from enforcer import machine
 from enforcer.bootstrap import Console
+from enforcer.demo import stage
+from enforcer.machine import npm
 from tests.bench.inside.common import Row
-from tests.machine.lab import SOURCE
+from tests.machine import lab
+from tests.machine.hub import hublab
 
-MEASUREMENTS: Final = {
-    "placement": "a placement against the bare D-Bus call",
-    "docker": "docker run with a placement, and docker stats",
-    "idle": "a hundred idle leases",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The machine for a measurement: what is installed in it, and its configuration's own words.
+
+    configured: makes the configuration to measure with of the one that is there.
+    """
+
+    source: machine.Source
+    hub: bool
+    configured: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One module of `inside`: what it measures, and where."""
+
+    title: str
+    place: Place
+
+
+def _for_many_servers(text: str) -> str:
+    """Let one user have many servers, and tick as by default."""
+    rights = "[user_profiles.default]\n"
+    return _as_by_default(text).replace(rights, f'{rights}cpu_total = 10\nmem_total = "2 GiB"\n')
+
+
+def _for_others_too(text: str) -> str:
+    """Do not hold back containers that were started without us: they are the base."""
+    return f'{_as_by_default(text)}\n[adopted]\ncpu_limit = "100%"\nmem_limit = "50%"\n'
+
+
+def _as_by_default(text: str) -> str:
+    return text.replace("tick_seconds = 1\n", "")
+
+
+_LAB: Final = Place(source=lab.SOURCE, hub=False, configured=_for_many_servers)
+_HUB: Final = Place(source=hublab.SOURCE, hub=True, configured=_for_others_too)
+
+MEASUREMENTS: Final[Mapping[str, Measurement]] = {
+    "placement": Measurement(title="a placement against the bare D-Bus call", place=_LAB),
+    "docker": Measurement(title="docker run with a placement, and docker stats", place=_LAB),
+    "idle": Measurement(title="a hundred idle leases", place=_LAB),
+    "spawn": Measurement(title="a spawn through the hub against a plain one", place=_HUB),
 }
 _INSIDE: Final = Path(__file__).parent / "inside"
 _TARGET: Final = "/opt/bench"
@@ -57,11 +100,15 @@ def parse(argv: Sequence[str]) -> Request:
 def run(request: Request) -> int:
     """Measure everything that was asked for, each in a clean machine."""
     progress = Console(sys.stderr).step
-    layer = machine.prepare(request.suite, source=SOURCE, progress=progress)
+    stage.build_pages(npm.search_path())  # they are part of what is installed
     rows: list[Row] = []
     for name in request.names:
-        with progress(f"measuring {MEASUREMENTS[name]}") as waiting:
-            rows += _measure(layer, name)
+        chosen = MEASUREMENTS[name]
+        layer = machine.prepare(
+            request.suite, source=chosen.place.source, hub=chosen.place.hub, progress=progress
+        )
+        with progress(f"measuring {chosen.title}") as waiting:
+            rows += _measure(layer, name, chosen.place)
             waiting()
     if request.as_json:
         print(json.dumps([_as_json(row) for row in rows], indent=2))
@@ -70,22 +117,15 @@ def run(request: Request) -> int:
     return 0
 
 
-def _measure(layer: machine.Layer, name: str) -> list[Row]:
+def _measure(layer: machine.Layer, name: str, place: Place) -> list[Row]:
     with machine.start(layer) as guest:
-        guest.write(_CONFIG, _configuration(guest.read(_CONFIG)))
+        guest.write(_CONFIG, place.configured(guest.read(_CONFIG)))
         guest.run("systemctl restart enforcer.service", timeout_seconds=120)
         guest.run(f"mkdir -p {_TARGET}/tests/bench && touch {_TARGET}/tests/{{,bench/}}__init__.py")
         guest.copy_in(_INSIDE, f"{_TARGET}/tests/bench/inside")
         program = f"/opt/enforcer/venv/bin/python -m tests.bench.inside.{name}"
         done = guest.run(f"cd {_TARGET} && {program}", timeout_seconds=_SECONDS)
         return [Row(**row) for row in json.loads(done.stdout)]
-
-
-def _configuration(text: str) -> str:
-    """Let one user have many servers, and tick as by default."""
-    text = text.replace("tick_seconds = 1\n", "")
-    rights = "[user_profiles.default]\n"
-    return text.replace(rights, f'{rights}cpu_total = 10\nmem_total = "2 GiB"\n')
 
 
 def _as_json(row: Row) -> dict[str, Any]:
