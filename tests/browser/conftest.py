@@ -2,81 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser.world import CHECKOUT, PASSWORD, World, running
+from tests.browser.visitor import Visitor, chromium
+from tests.browser.world import PASSWORD, World, running
 
-CHROMIUM: Final = "/usr/bin/chromium"
-_MILLISECONDS: Final = 15_000
-_FLAGS: Final = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+_SECONDS: Final = 15.0
 
 
-expect.set_options(timeout=_MILLISECONDS)
-
-
-@dataclass
-class Visit:
-    """Opens pages as somebody, and keeps what went wrong in them."""
+@dataclass(kw_only=True)
+class Visit(Visitor):
+    """Pages of the hub here, over a machine that is played."""
 
     world: World
-    browser: Browser
-    shots: Path
-    sessions: dict[str, Any]
-    contexts: list[BrowserContext] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def open(self, user: str, path: str, **context: Any) -> Page:  # noqa: ANN401 - playwright's words
-        """Open a page as a user, in a browser of their own."""
-        self._log_in(user)
-        page = self._page(storage_state=self.sessions[user], **context)
-        page.goto(self.world.url + path)
-        return page
-
-    def shoot(self, page: Page, name: str) -> None:
-        """Keep a picture of the whole page."""
-        self.shots.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(self.shots / f"{name}.png"), full_page=True)
-
-    def _log_in(self, user: str) -> None:
-        if user in self.sessions:
-            return
-        page = self._page()
-        page.goto(f"{self.world.url}/hub/login?next=%2Fhub%2Ftoken")
-        page.fill("#username_input", user)
-        page.fill("#password_input", PASSWORD)
-        page.click("#login_submit")
-        page.wait_for_url("**/hub/token")
-        self.sessions[user] = page.context.storage_state()
-        self.contexts.pop().close()
-
-    def _page(self, **context: Any) -> Page:  # noqa: ANN401 - playwright's words
-        made = self.browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **context})
-        made.set_default_timeout(_MILLISECONDS)
-        self.contexts.append(made)
-        page = made.new_page()
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("dialog", self._dialog)
-        return page
-
-    def _dialog(self, dialog: Dialog) -> None:
-        self.errors.append(f"a dialog: {dialog.message}")
-        dialog.dismiss()
 
 
 @pytest.fixture(scope="package")
@@ -89,13 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
-    assert Path(CHROMIUM).exists(), "the browser tests need Chromium: apt-get install chromium"
-    with (
-        sync_playwright() as playwright,
-        closing(
-            playwright.chromium.launch(executable_path=CHROMIUM, args=list(_FLAGS))
-        ) as launched,
-    ):
+    with chromium(_SECONDS) as launched:
         yield launched
 
 
@@ -108,9 +45,13 @@ def sessions() -> dict[str, Any]:
 @pytest.fixture
 def visit(world: World, browser: Browser, sessions: dict[str, Any]) -> Iterator[Visit]:
     """Open pages; a script that fails on one of them fails the test."""
-    shots = Path(os.environ.get("ENFORCER_SCREENSHOTS", CHECKOUT / "build" / "screenshots"))
-    made = Visit(world, browser, shots, sessions)
+    made = Visit(
+        address=world.url,
+        password=PASSWORD,
+        browser=browser,
+        seconds=_SECONDS,
+        sessions=sessions,
+        world=world,
+    )
     yield made
-    for context in made.contexts:
-        context.close()
-    assert made.errors == []
+    made.leave()

@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-from typing import Final
-
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.loads import HOSTILE
-
-PHONE: Final = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
 
 
 def panel(page: Page, name: str) -> str:
@@ -120,11 +116,7 @@ def test_the_token_of_a_page_is_given_back_when_it_is_left(visit: Visit) -> None
 
 
 def test_the_home_page_in_the_dark_and_on_a_phone(visit: Visit) -> None:
-    for name, how in (("dark", {"color_scheme": "dark"}), ("phone", PHONE)):
-        page = visit.open("bob", "/hub/home", **how)
-        panel(page, "My server")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        visit.shoot(page, f"home-{name}")
+    visit.shoot_looks("bob", "/hub/home", "home", lambda page: panel(page, "My server"))
 
 
 def test_a_page_that_nobody_sees_asks_for_nothing(visit: Visit) -> None:

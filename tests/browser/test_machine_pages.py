@@ -5,12 +5,12 @@ import urllib.request
 from typing import Final
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.loads import HOSTILE
+from tests.browser.visitor import LOOKS
 
-PHONE: Final = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
 MACHINE: Final = "/services/enforcer/"
 ADMIN: Final = "/services/enforcer/admin"
 
@@ -24,11 +24,11 @@ def test_everyone_sees_the_machine_and_nobody_elses_name(visit: Visit) -> None:
     expect(page.locator("[data-strip=memory] .enf-piece-mine")).to_have_count(1)
     told = answer.value.text() + page.content()
     assert not [name for name in ("carol", "dave", "erin", "gpu") if name in told]
-    for name, how in (("dark", {"color_scheme": "dark"}), ("phone", PHONE), ("light", {})):
-        page = visit.open("bob", MACHINE, **how)
+
+    def ready(page: Page) -> None:
         expect(page.locator("canvas")).to_have_count(2)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        visit.shoot(page, f"machine-{name}")
+
+    visit.shoot_looks("bob", MACHINE, "machine", ready, tuple(LOOKS))
 
 
 def test_the_admin_view_is_for_admins(visit: Visit) -> None:
@@ -99,11 +99,10 @@ def test_a_server_the_hub_knows_nothing_of_is_not_stopped(visit: Visit) -> None:
 
 
 def test_the_admin_view_in_the_dark_and_on_a_phone(visit: Visit) -> None:
-    for name, how in (("dark", {"color_scheme": "dark"}), ("phone", PHONE)):
-        page = visit.open("ada", ADMIN, **how)
+    def ready(page: Page) -> None:
         expect(page.locator("#enforcer-leases tr").first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        visit.shoot(page, f"admin-{name}")
+
+    visit.shoot_looks("ada", ADMIN, "admin", ready)
 
 
 def test_another_users_lease_is_not_there(visit: Visit) -> None:

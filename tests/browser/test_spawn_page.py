@@ -138,12 +138,10 @@ def test_hostile_names_are_text_in_the_form(visit: Visit) -> None:
 
 
 def test_the_form_in_the_dark_and_on_a_phone(visit: Visit) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
-    for name, how in (("dark", {"color_scheme": "dark"}), ("phone", phone)):
-        page = visit.open("bob", "/hub/spawn/bob/second", **how)
+    def ready(page: Page) -> None:
         page.wait_for_load_state("networkidle")
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        visit.shoot(page, f"spawn-{name}")
+
+    visit.shoot_looks("bob", "/hub/spawn/bob/second", "spawn", ready)
 
 
 def test_without_the_service_the_hubs_pages_are_plain_and_the_form_is_whole(visit: Visit) -> None:
