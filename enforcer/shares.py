@@ -35,9 +35,10 @@ MIN_INTERVAL_SECONDS: Final = 0.9
 """Shorter than this, two snapshots are too close to judge rates by."""
 
 PRESSING: Final = 3
-"""Decisions: of a ``docker ps``, or a login, nobody takes notice."""
+"""Decisions. For as long as a login or a ``docker ps`` takes, nobody need mind."""
 PRESSED: Final = 5
-"""Decisions. So many less `PRESSING` with an idle CPU, and more, are taken for an error."""
+"""Decisions at most. Down from here to below `PRESSING` it takes three with idle CPU: one alone may
+be an error of reading."""
 
 _MAX_WEIGHT: Final = 10_000
 _HURRY: Final = 8
