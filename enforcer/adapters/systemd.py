@@ -42,7 +42,7 @@ class SystemdActuator:
         lasting: Path = Path("/etc/systemd/system.control"),
         *,
         timeout_seconds: float = 10.0,
-        settle_seconds: float = 2.0,
+        settle_seconds: float = 5.0,
         command: Command = default_command,
     ) -> None:
         self._root = root
