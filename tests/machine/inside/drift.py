@@ -15,8 +15,8 @@ from pathlib import Path
 _PAUSE_SECONDS = 0.002
 _PATIENCE_SECONDS = 30.0
 _CALM_SECONDS = 0.6
-"""As it was for this long, it is taken to be undone. Docker takes longer to say so than to do it, and
-what changes again meanwhile is told as one with it."""
+"""As it was for this long, it is taken to be undone. Docker says so later than it does it, and what
+changes again meanwhile is told as one with it."""
 
 
 def main() -> None:
