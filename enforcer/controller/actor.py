@@ -42,7 +42,7 @@ class Actor:
     def __init__(self, world: World) -> None:
         self._world = world
         self._rest_until = float("-inf")
-        self._updates: dict[str, asyncio.Task[None]] = {}
+        self._updates: dict[str, list[asyncio.Task[None]]] = {}
         self._reported: set[tuple[str, str]] = set()
         self._reported_now: set[tuple[str, str]] = set()
         self.known: dict[UnitName, Limits] = {}
@@ -107,7 +107,7 @@ class Actor:
 
     async def close(self) -> None:
         """Give up the calls to Docker that are still under way."""
-        tasks = list(self._updates.values())
+        tasks = [task for under_way in self._updates.values() for task in under_way]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -195,15 +195,30 @@ class Actor:
         self._reported_now.add(key)
 
     def _update(self, action: UpdateContainer, observed: Observed) -> None:
-        """Docker may take long or hang: nobody waits for it, and there is one call at a time."""
-        if action.container_id in self._updates:
-            return
-        task = asyncio.create_task(self._update_now(action, observed))
-        self._updates[action.container_id] = task
-        task.add_done_callback(lambda _: self._updates.pop(action.container_id, None))
+        """Docker may take long or hang: nobody waits for it, and there is one call at a time.
 
-    async def _update_now(self, action: UpdateContainer, observed: Observed) -> None:
+        But drift that comes during a call is undone at once all the same, and told to Docker next.
+        """
+        under_way = self._updates.setdefault(action.container_id, [])
+        if len(under_way) > (action.cause is Cause.DRIFT):
+            return
+        before = under_way[0] if under_way else None
+        task = asyncio.create_task(self._update_now(action, observed, before))
+        under_way.append(task)
+
+        def over(ended: asyncio.Task[None]) -> None:
+            under_way.remove(ended)
+            if not under_way:
+                del self._updates[action.container_id]
+
+        task.add_done_callback(over)
+
+    async def _update_now(
+        self, action: UpdateContainer, observed: Observed, before: asyncio.Task[None] | None
+    ) -> None:
         mended_at = await self._mend_at_once(action, observed)
+        if before is not None:
+            await asyncio.wait({before})
         try:
             there = await self._world.docker.update(action.container_id, action.limits)
         except UnavailableError as error:

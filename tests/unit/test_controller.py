@@ -257,6 +257,27 @@ async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
         await until(lambda: ("drift", "container") in controller.published().counters)
 
 
+async def test_what_changes_while_docker_mends_a_container_is_mended_at_once_too() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        await controller.tick()
+        at_once = Call("set_scope_limits", UnitName(f"docker-{container}.scope"))
+        lab.world.docker.trouble.hang(60.0)
+        for tasks in (7, 9):
+            wide = ContainerLimits(cpu=Cpus(8_000_000), memory=Bytes(9 * GIB), tasks=tasks)
+            lab.world.docker.change(container, wide)
+            await controller.tick()
+            await asyncio.sleep(0.1)
+        assert lab.world.systemd.calls.count(at_once) == 2
+        assert len(lab.world.docker.updates) == 1, "one call at a time"
+        lab.world.docker.trouble.recover()
+        await until(lambda: controller.published().counters.get(("drift", "container")) == 2)
+        assert len(lab.world.docker.updates) == 2
+
+
 async def test_nothing_is_done_in_a_world_that_is_as_it_ought_to_be() -> None:
     lab = Lab()
     async with lab.running() as controller:
