@@ -24,7 +24,7 @@ from enforcer.model import (
 from enforcer.names import UnitName, ancestors
 from enforcer.quantities import Cpus
 from enforcer.reconcile import Known, reconcile
-from enforcer.shares import CALM, Contention, caps, hurried, pressed_for
+from enforcer.shares import caps
 from enforcer.tree import Totals
 
 _LEAF_DASHES = 4
@@ -62,11 +62,11 @@ class Decision:
 
 
 class Decider:
-    """Decides; remembers what is done about contention, what was deferred, and the rates' base."""
+    """Decides; remembers the caps in force, what was deferred, and the last base of rates."""
 
     def __init__(self) -> None:
         self._base: Observed | None = None
-        self._contention = CALM
+        self._caps: Mapping[UnitName, Cpus] = {}
         self._deferred: tuple[Deferred, ...] = ()
         self._settled: tuple[Observed, Given, Decision] | None = None
         """The last decision, and upon what, if it found nothing to do but to report."""
@@ -76,18 +76,17 @@ class Decider:
         base = self._base
         age = None if base is None else observed.taken_at - base.taken_at
         rated = age is None or age >= 0.9 * given.config.daemon.tick_seconds
-        before = self._contention
-        self._contention = CALM if lift_caps else self._contend(observed, given, rated=rated)
+        new_caps = self._new_caps(observed, given, rated=rated) if not lift_caps else {}
         if rated:
             self._base = observed
-        known_decision = self._still(observed, given, before)
+        known_decision = self._still(observed, given, new_caps)
         if known_decision is not None:
             return replace(known_decision, base=base, rated=rated, settled=True)
-        wanted = _steady(self._desired(observed, given), given.known)
+        wanted = _steady(_desired(observed, given, new_caps), given.known)
         known = Known(
             slices=given.known,
             containers=given.known_containers,
-            capped=before.caps.keys() | self._contention.caps.keys(),
+            capped=self._caps.keys() | new_caps.keys(),
         )
         easing = Easing(
             now=observed.taken_at,
@@ -95,12 +94,12 @@ class Decider:
             deferred=self._deferred,
         )
         result = reconcile(wanted, observed, known=known, easing=easing)
-        self._deferred = result.deferred
+        self._caps, self._deferred = new_caps, result.deferred
         decision = Decision(
             desired=wanted,
             actions=result.actions,
             deferred=result.deferred,
-            caps=self._contention.caps,
+            caps=new_caps,
             base=base,
             rated=rated,
         )
@@ -109,7 +108,7 @@ class Decider:
         return decision
 
     def _still(
-        self, observed: Observed, given: Given, contention_before: Contention
+        self, observed: Observed, given: Given, new_caps: Mapping[UnitName, Cpus]
     ) -> Decision | None:
         """Return the last decision if it found nothing to do, and nothing has changed since.
 
@@ -118,7 +117,7 @@ class Decider:
         if self._settled is None:
             return None
         before, given_before, decision = self._settled
-        same = given is given_before and self._contention.settles_as(contention_before)
+        same = given is given_before and new_caps == decision.caps
         return decision if same and same_outline(before, observed) else None
 
     def placement(self, lease: Lease, observed: Observed, given: Given) -> Decision:
@@ -128,7 +127,7 @@ class Decider:
         there already move at the next tick.
         """
         path = {lease.unit, *ancestors(lease.unit)}
-        whole = self._desired(observed, given)
+        whole = _desired(observed, given, self._caps)
         slices = {
             unit: _keep_weight(one, observed.cgroups.get(unit))
             for unit, one in whole.slices.items()
@@ -142,36 +141,16 @@ class Decider:
             desired=wanted,
             actions=result.actions,
             deferred=result.deferred,
-            caps=self._contention.caps,
+            caps=self._caps,
             base=None,
             rated=False,
         )
 
-    def _contend(self, observed: Observed, given: Given, *, rated: bool) -> Contention:
+    def _new_caps(
+        self, observed: Observed, given: Given, *, rated: bool
+    ) -> Mapping[UnitName, Cpus]:
         base = self._base if rated else None
-        before = self._contention
-        config, leases, totals = given.config, given.leases, given.totals
-        capped = caps(config, leases, base, observed, before.caps, totals=totals)
-        return Contention(
-            caps=capped,
-            hurried=hurried(config, leases, base, observed, before.hurried, totals=totals)
-            if capped
-            else frozenset(),
-            pressed_for=pressed_for(
-                config, leases, base, observed, before.pressed_for, totals=totals
-            ),
-        )
-
-    def _desired(self, observed: Observed, given: Given) -> Desired:
-        return desired(
-            given.config,
-            given.leases,
-            observed,
-            totals=given.totals,
-            contention=self._contention,
-            kept=given.kept,
-            removable=given.removable,
-        )
+        return caps(given.config, given.leases, base, observed, self._caps, totals=given.totals)
 
 
 def find_removable(
@@ -192,6 +171,18 @@ def find_removable(
 def is_leaf(unit: UnitName) -> bool:
     """Tell a lease's leaf from the slices above it."""
     return unit.count("-") == _LEAF_DASHES
+
+
+def _desired(observed: Observed, given: Given, new_caps: Mapping[UnitName, Cpus]) -> Desired:
+    return desired(
+        given.config,
+        given.leases,
+        observed,
+        caps=new_caps,
+        totals=given.totals,
+        kept=given.kept,
+        removable=given.removable,
+    )
 
 
 def _steady(wanted: Desired, known: Mapping[UnitName, Limits]) -> Desired:
