@@ -30,6 +30,9 @@ _ASLEEP: Final = 0.01
 _HEADROOM: Final = 1.01
 _PROMISED_HEADROOM: Final = 1.03
 """Used by one who waits below their guarantee: they shall be able to come up by themselves."""
+_ERROR: Final = 0.01
+_LEAST_ERROR: Final = 0.1
+"""Cores. The kernel counts the machine's time in ticks: so much may seem idle, and is not."""
 _PERIODS_PER_SECOND: Final = 10
 """systemd's CPUQuotaPeriodSec= is 100 ms unless told otherwise."""
 
@@ -41,7 +44,9 @@ class Demand:
     used: Cpus
     wanted: Cpus
     expected: Cpus
-    """`wanted` with a little room to grow in."""
+    """`wanted` with a little room to grow in, and what is waited for of a guarantee."""
+    never_sleeps: bool = False
+    """It is one thread, which always runs or waits."""
 
 
 def demands(tree: Tree, cpus: Cpus, previous: Observed, now: Observed) -> Mapping[UnitName, Demand]:
@@ -57,12 +62,11 @@ def demands(tree: Tree, cpus: Cpus, previous: Observed, now: Observed) -> Mappin
         if unit in previous.cgroups and unit in now.cgroups
     }
     has_psi = any(cgroup.usage.cpu_pressure_usec for cgroup in now.cgroups.values())
-    busy = _since(previous.host, now.host).cpu_usec / seconds / cpus
     ran_out = {
         unit: _ramp(span.periods_throttled / seconds / _PERIODS_PER_SECOND, 0.05, 0.25)
         for unit, span in spans.items()
     }
-    machine_full = _ramp(busy, 0.98, 1.0)
+    full = machine_full(cpus, previous, now)
     found = {}
     for unit, level in tree.items():
         if level.leaf and unit in spans:
@@ -71,9 +75,17 @@ def demands(tree: Tree, cpus: Cpus, previous: Observed, now: Observed) -> Mappin
             path = (unit, *ancestors(unit))
             held = max(ran_out.get(one, 0.0) for one in path)
             if waited is not None and used + waited > _NEVER_IDLE:
-                held = max(held, machine_full)
+                held = max(held, full)
             found[unit] = _judge(level, used, waited, held)
     return found
+
+
+def machine_full(cpus: Cpus, previous: Observed, now: Observed) -> float:
+    """Tell whether all CPUs were in use between two snapshots: 0 no, 1 yes, or somewhat."""
+    seconds = now.taken_at - previous.taken_at
+    idle = (cpus - _since(previous.host, now.host).cpu_usec / seconds) / CORE
+    error = max(_LEAST_ERROR, _ERROR * cpus / CORE)
+    return _ramp(-idle, -2 * error, -error)
 
 
 def _judge(level: Level, used: float, waited: float | None, held: float) -> Demand:
@@ -83,10 +95,19 @@ def _judge(level: Level, used: float, waited: float | None, held: float) -> Dema
     wanted = used + held * (at_most - used)
     below_promise = waited is not None and waited > 0.02 and used < level.guarantee / CORE
     room = used * (_PROMISED_HEADROOM if below_promise else _HEADROOM)
+    never_sleeps = False
     if waited is not None:
         room = min(room, used + waited)  # who never waits needs none
+        never_sleeps = _never_sleeps(used, waited)
+        if below_promise and never_sleeps:
+            # Whoever it is that it waits for: what was promised to it must not be lent to others
+            # because they take it.
+            room = 1.0
     return Demand(
-        used=_cpus(used), wanted=_cpus(wanted), expected=_cpus(min(limit, max(wanted, room)))
+        used=_cpus(used),
+        wanted=_cpus(wanted),
+        expected=_cpus(min(limit, max(wanted, room))),
+        never_sleeps=never_sleeps,
     )
 
 
@@ -98,11 +119,22 @@ def _at_most(used: float, waited: float | None, limit: float) -> float:
     """
     if waited is None:
         return limit if used > _ASLEEP else used
+    if _never_sleeps(used, waited):
+        return 1.0
     if used + waited <= _ONE_THREAD and not (used < _TOO_LITTLE and waited > 1 - _TOO_LITTLE):
         return used + waited
     if waited > _ALWAYS:
         return limit
     return used / (1 - waited) * (1 + waited)
+
+
+def _never_sleeps(used: float, waited: float) -> bool:
+    """Tell whether this is one thread that always runs or waits. What it wants is one core then.
+
+    Just that, whatever was read: a want that moves a little with every reading moves all caps.
+    """
+    # who got little may have any number of threads, see `_at_most`
+    return used >= _TOO_LITTLE and _NEVER_IDLE < used + waited <= _ONE_THREAD
 
 
 def _since(before: Usage, after: Usage) -> Usage:

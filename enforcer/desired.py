@@ -10,7 +10,7 @@ from enforcer.containers import container_reports, desired_containers, engine_re
 from enforcer.model import Config, Desired, DesiredSlice, Lease, Observed
 from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, ancestors
 from enforcer.quantities import Bytes, Cpus
-from enforcer.shares import weights
+from enforcer.shares import CALM, Contention, weights
 from enforcer.slices import World, quota_of, slice_tree
 from enforcer.tree import Totals
 
@@ -22,14 +22,14 @@ def desired(
     leases: Iterable[Lease],
     observed: Observed,
     *,
-    caps: Mapping[UnitName, Cpus],
     totals: Totals,
+    contention: Contention = CALM,
     kept: Iterable[Lease] = (),
     removable: Collection[UnitName] = (),
 ) -> Desired:
     """Return every slice as it ought to be, parents first, and the containers in them.
 
-    leases: all; only the live ones count. caps: of ``shares.caps``. totals: user → total of CPU
+    leases: all; only the live ones count. totals: user → total of CPU
     and memory; a user who is missing is bounded by the profile alone. kept: released leases whose
     leaf must stay, because a container still names it; their limits hold, their guarantee is over.
     removable: leaves that may go once they are empty.
@@ -49,14 +49,15 @@ def desired(
     gone = frozenset(removable) - units - {lease.unit for lease in world.kept}
     slices = slice_tree(world, gone)
     floors = _floors(slices, world.engine_memory)
-    weight = weights(config, live, _competing(slices, world), observed.host_weights)
+    competing = _competing(slices, world)
+    weight = weights(config, live, competing, observed.host_weights, contention)
     ios = _io_weights(slices)
     full = {
         unit: replace(
             one,
             limits=replace(
                 one.limits,
-                cpu_quota=_capped(one.limits.cpu_quota, caps.get(unit)),
+                cpu_quota=_capped(one.limits.cpu_quota, contention.caps.get(unit)),
                 cpu_weight=weight.get(unit, 1),
                 memory_min=floors[unit],
                 io_weight=ios.get(unit),

@@ -68,8 +68,8 @@ def plan(
     regranted = regrant(Book(live), terms).book.leases
     new_totals = totals_of(regranted, rights_of_after)
     old_totals = {**new_totals, **_totals_in_force(live, observed)}
-    old = desired(before, live, observed, caps={}, totals=old_totals)
-    new = desired(after, regranted, observed, caps={}, totals=new_totals)
+    old = desired(before, live, observed, totals=old_totals)
+    new = desired(after, regranted, observed, totals=new_totals)
     granted = {lease.id: lease for lease in regranted}
     return (
         *_slice_changes(old, new, observed, rates),

@@ -24,7 +24,7 @@ from enforcer.model import (
 from enforcer.names import UnitName, ancestors
 from enforcer.quantities import Cpus
 from enforcer.reconcile import Known, reconcile
-from enforcer.shares import caps
+from enforcer.shares import CALM, Contention, caps, hurried, pressed_for
 from enforcer.tree import Totals
 
 _LEAF_DASHES = 4
@@ -62,11 +62,11 @@ class Decision:
 
 
 class Decider:
-    """Decides; remembers the caps in force, what was deferred, and the last base of rates."""
+    """Decides; remembers what is done about contention, what was deferred, and the rates' base."""
 
     def __init__(self) -> None:
         self._base: Observed | None = None
-        self._caps: Mapping[UnitName, Cpus] = {}
+        self._contention = CALM
         self._deferred: tuple[Deferred, ...] = ()
         self._settled: tuple[Observed, Given, Decision] | None = None
         """The last decision, and upon what, if it found nothing to do but to report."""
@@ -76,17 +76,18 @@ class Decider:
         base = self._base
         age = None if base is None else observed.taken_at - base.taken_at
         rated = age is None or age >= 0.9 * given.config.daemon.tick_seconds
-        new_caps = self._new_caps(observed, given, rated=rated) if not lift_caps else {}
+        before = self._contention
+        self._contention = CALM if lift_caps else self._contend(observed, given, rated=rated)
         if rated:
             self._base = observed
-        known_decision = self._still(observed, given, new_caps)
+        known_decision = self._still(observed, given, before)
         if known_decision is not None:
             return replace(known_decision, base=base, rated=rated, settled=True)
-        wanted = _steady(_desired(observed, given, new_caps), given.known)
+        wanted = _steady(self._desired(observed, given), given.known)
         known = Known(
             slices=given.known,
             containers=given.known_containers,
-            capped=self._caps.keys() | new_caps.keys(),
+            capped=before.caps.keys() | self._contention.caps.keys(),
         )
         easing = Easing(
             now=observed.taken_at,
@@ -94,12 +95,12 @@ class Decider:
             deferred=self._deferred,
         )
         result = reconcile(wanted, observed, known=known, easing=easing)
-        self._caps, self._deferred = new_caps, result.deferred
+        self._deferred = result.deferred
         decision = Decision(
             desired=wanted,
             actions=result.actions,
             deferred=result.deferred,
-            caps=new_caps,
+            caps=self._contention.caps,
             base=base,
             rated=rated,
         )
@@ -108,7 +109,7 @@ class Decider:
         return decision
 
     def _still(
-        self, observed: Observed, given: Given, new_caps: Mapping[UnitName, Cpus]
+        self, observed: Observed, given: Given, contention_before: Contention
     ) -> Decision | None:
         """Return the last decision if it found nothing to do, and nothing has changed since.
 
@@ -117,7 +118,7 @@ class Decider:
         if self._settled is None:
             return None
         before, given_before, decision = self._settled
-        same = given is given_before and new_caps == decision.caps
+        same = given is given_before and self._contention.settles_as(contention_before)
         return decision if same and same_outline(before, observed) else None
 
     def placement(self, lease: Lease, observed: Observed, given: Given) -> Decision:
@@ -127,7 +128,7 @@ class Decider:
         there already move at the next tick.
         """
         path = {lease.unit, *ancestors(lease.unit)}
-        whole = _desired(observed, given, self._caps)
+        whole = self._desired(observed, given)
         slices = {
             unit: _keep_weight(one, observed.cgroups.get(unit))
             for unit, one in whole.slices.items()
@@ -141,16 +142,36 @@ class Decider:
             desired=wanted,
             actions=result.actions,
             deferred=result.deferred,
-            caps=self._caps,
+            caps=self._contention.caps,
             base=None,
             rated=False,
         )
 
-    def _new_caps(
-        self, observed: Observed, given: Given, *, rated: bool
-    ) -> Mapping[UnitName, Cpus]:
+    def _contend(self, observed: Observed, given: Given, *, rated: bool) -> Contention:
         base = self._base if rated else None
-        return caps(given.config, given.leases, base, observed, self._caps, totals=given.totals)
+        before = self._contention
+        config, leases, totals = given.config, given.leases, given.totals
+        capped = caps(config, leases, base, observed, before.caps, totals=totals)
+        return Contention(
+            caps=capped,
+            hurried=hurried(config, leases, base, observed, before.hurried, totals=totals)
+            if capped
+            else frozenset(),
+            pressed_for=pressed_for(
+                config, leases, base, observed, before.pressed_for, totals=totals
+            ),
+        )
+
+    def _desired(self, observed: Observed, given: Given) -> Desired:
+        return desired(
+            given.config,
+            given.leases,
+            observed,
+            totals=given.totals,
+            contention=self._contention,
+            kept=given.kept,
+            removable=given.removable,
+        )
 
 
 def find_removable(
@@ -171,18 +192,6 @@ def find_removable(
 def is_leaf(unit: UnitName) -> bool:
     """Tell a lease's leaf from the slices above it."""
     return unit.count("-") == _LEAF_DASHES
-
-
-def _desired(observed: Observed, given: Given, new_caps: Mapping[UnitName, Cpus]) -> Desired:
-    return desired(
-        given.config,
-        given.leases,
-        observed,
-        caps=new_caps,
-        totals=given.totals,
-        kept=given.kept,
-        removable=given.removable,
-    )
 
 
 def _steady(wanted: Desired, known: Mapping[UnitName, Limits]) -> Desired:

@@ -10,13 +10,13 @@ get at most T·Q/C, whatever their weight.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from enforcer.model import Cgroup, Config, Lease, Limits, Observed, Usage
 from enforcer.names import ROOT, UnitName, ancestors, parent
 from enforcer.quantities import CORE, Cpus
-from enforcer.shares import caps, weights
+from enforcer.shares import CALM, Contention, caps, hurried, pressed_for, weights
 from enforcer.tree import cpu_tree
 
 PERIOD = 0.1
@@ -182,15 +182,24 @@ def machine_for(
 ) -> tuple[Machine, Mapping[UnitName, Cpus]]:
     """Return the machine and its quotas without any cap."""
     tree = cpu_tree(config, leases)
-    found = weights(config, leases, [unit for unit in loads if unit.count("-") == 2], {"host": 100})
     quotas = {
         unit: level.limit
         for unit, level in tree.items()
         if not (unit == ROOT and config.quota.whole_cores)
     }
     cores = config.capacity.cores
-    machine = Machine(cores=cores, weight=found, loads=loads, host=host)
-    return machine, quotas
+    weight = _weights(config, leases, loads)
+    return Machine(cores=cores, weight=weight, loads=loads, host=host), quotas
+
+
+def _weights(
+    config: Config,
+    leases: Sequence[Lease],
+    loads: Iterable[UnitName],
+    contention: Contention = CALM,
+) -> Mapping[UnitName, int]:
+    competing = [unit for unit in loads if unit.count("-") == 2]
+    return weights(config, leases, competing, {"host": 100}, contention)
 
 
 def _usage(counters: Counters, at: float) -> Usage:
@@ -234,17 +243,24 @@ def simulate(
     """Run a machine with the daemon's decisions, each from the two snapshots before it."""
     machine, limits = machine_for(config, leases, loads, host)
     now = snapshot(machine, limits, 0.0)
-    capped: Mapping[UnitName, Cpus] = {}
+    contention = CALM
     history = []
     for tick in range(1, ticks + 1):
-        quotas = {unit: min(limit, capped.get(unit, limit)) for unit, limit in limits.items()}
+        quotas = {
+            unit: min(limit, contention.caps.get(unit, limit)) for unit, limit in limits.items()
+        }
+        machine.weight = _weights(config, leases, loads, contention)
         machine.run(quotas)
         previous, now = now, snapshot(machine, quotas, tick * TICK)
         used = {
             unit: (now.cgroups[unit].usage.cpu_usec - one.usage.cpu_usec) / CORE / TICK
             for unit, one in previous.cgroups.items()
         }
-        history.append(Tick(used=used, caps=capped))
+        history.append(Tick(used=used, caps=contention.caps))
         if enforced:
-            capped = caps(config, leases, previous, now, capped)
+            contention = Contention(
+                caps=caps(config, leases, previous, now, contention.caps),
+                hurried=hurried(config, leases, previous, now, contention.hurried),
+                pressed_for=pressed_for(config, leases, previous, now, contention.pressed_for),
+            )
     return history

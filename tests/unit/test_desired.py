@@ -24,7 +24,7 @@ from enforcer.names import (
     user_slice,
 )
 from enforcer.quantities import MIB, PAGE, Bytes, Cpus
-from enforcer.shares import MIN_QUOTA
+from enforcer.shares import MIN_QUOTA, Contention
 from enforcer.slices import KERNELS_OWN
 from enforcer.tree import Totals
 from tests.unit.worlds import (
@@ -48,7 +48,7 @@ NOBODY = observed()
 
 
 def want(*leases: Lease) -> Mapping[UnitName, Limits]:
-    found = desired(CONFIG, leases, NOBODY, caps={}, totals=TOTALS)
+    found = desired(CONFIG, leases, NOBODY, totals=TOTALS)
     return {unit: one.limits for unit, one in found.slices.items()}
 
 
@@ -56,7 +56,7 @@ def want(*leases: Lease) -> Mapping[UnitName, Limits]:
 
 
 def test_the_four_top_slices_are_always_there_and_lasting() -> None:
-    found = desired(CONFIG, [], NOBODY, caps={}, totals={})
+    found = desired(CONFIG, [], NOBODY, totals={})
     assert tuple(found.slices) == TOP
     assert all(one.lasting for one in found.slices.values())
     limits = {unit: one.limits for unit, one in found.slices.items()}
@@ -72,7 +72,7 @@ def test_the_four_top_slices_are_always_there_and_lasting() -> None:
 
 
 def test_a_lease_has_its_leaf_its_users_and_its_profiles_slice_parents_first() -> None:
-    found = desired(CONFIG, [BOB, ALICE], NOBODY, caps={}, totals=TOTALS)
+    found = desired(CONFIG, [BOB, ALICE], NOBODY, totals=TOTALS)
     order = list(found.slices)
     for unit in order:
         above = parent(unit)
@@ -115,7 +115,7 @@ def test_leases_that_are_not_live_have_no_slice() -> None:
 
 
 def test_a_lease_may_use_no_more_than_any_level_above_it() -> None:
-    tight = desired(CONFIG, [ALICE], NOBODY, caps={}, totals={"alice": (cpus(0.5), gib(1))})
+    tight = desired(CONFIG, [ALICE], NOBODY, totals={"alice": (cpus(0.5), gib(1))})
     leaf = tight.slices[ALICE.unit].limits
     assert leaf.cpu_quota == cpus(0.5)
     assert leaf.memory_max == leaf.memory_min == gib(1)
@@ -123,7 +123,9 @@ def test_a_lease_may_use_no_more_than_any_level_above_it() -> None:
 
 def test_a_cap_lowers_the_quota_and_never_raises_it() -> None:
     caps = {ALICE.unit: cpus(0.7), BOB.unit: cpus(9), ENGINE: cpus(0.3)}
-    found = desired(CONFIG, [ALICE, BOB], NOBODY, caps=caps, totals=TOTALS).slices
+    found = desired(
+        CONFIG, [ALICE, BOB], NOBODY, contention=Contention(caps=caps), totals=TOTALS
+    ).slices
     assert found[ALICE.unit].limits.cpu_quota == cpus(0.7)
     assert found[BOB.unit].limits.cpu_quota == cpus(4)
     assert found[ENGINE].limits.cpu_quota == cpus(0.3)
@@ -131,31 +133,33 @@ def test_a_cap_lowers_the_quota_and_never_raises_it() -> None:
 
 def test_quotas_are_what_the_kernel_can_show_again() -> None:
     odd = config(replace(SMALL, cpu_total=Cpus(1_234_567)))
-    made = desired(odd, [ALICE], NOBODY, caps={ALICE.unit: Cpus(17)}, totals={}).slices
+    made = desired(
+        odd, [ALICE], NOBODY, contention=Contention(caps={ALICE.unit: Cpus(17)}), totals={}
+    ).slices
     assert made[profile_slice("small")].limits.cpu_quota == 1_234_560
     assert made[ALICE.unit].limits.cpu_quota == MIN_QUOTA
 
 
 def test_whole_cores_are_the_last_ones_in_place_of_a_quota() -> None:
     whole = config(cores=8, quota=6, whole_cores=True)
-    root = desired(whole, [], NOBODY, caps={}, totals={}).slices[ROOT].limits
+    root = desired(whole, [], NOBODY, totals={}).slices[ROOT].limits
     assert (root.cpus, root.cpu_quota) == ("2-7", None)
     one = config(cores=2, quota=1, whole_cores=True)
-    assert desired(one, [], NOBODY, caps={}, totals={}).slices[ROOT].limits.cpus == "1"
+    assert desired(one, [], NOBODY, totals={}).slices[ROOT].limits.cpus == "1"
 
 
 def test_throttling_before_the_limit_is_set_only_below_it() -> None:
     slow = config(replace(SMALL, mem_throttle=gib(3)))
     for limit, high in ((4.0, gib(3)), (3.0, None)):
         one = lease("alice", limit=(2, limit))
-        leaf = desired(slow, [one], NOBODY, caps={}, totals={}).slices[one.unit].limits
+        leaf = desired(slow, [one], NOBODY, totals={}).slices[one.unit].limits
         assert leaf.memory_high == high
 
 
 def test_io_weights_add_up_where_a_profile_has_one() -> None:
     weighed = config(replace(SMALL, io_weight=300), LARGE)
     two = [lease("alice"), lease("alice", server="b"), BOB]
-    found = desired(weighed, two, NOBODY, caps={}, totals={}).slices
+    found = desired(weighed, two, NOBODY, totals={}).slices
     assert found[two[0].unit].limits.io_weight == 300
     assert found[user_slice("small", "alice")].limits.io_weight == 600
     assert found[profile_slice("small")].limits.io_weight == 600
@@ -177,13 +181,13 @@ def _there(unit: str, *, populated: bool = True) -> Cgroup:
 
 def test_a_profile_whose_slice_is_there_keeps_its_limits_without_leases() -> None:
     world = observed([_there(profile_slice("large"), populated=False)])
-    found = desired(CONFIG, [], world, caps={}, totals={}).slices
+    found = desired(CONFIG, [], world, totals={}).slices
     assert found[profile_slice("large")].limits.cpu_quota == cpus(6)
 
 
 def test_a_leaf_that_a_container_still_names_keeps_its_limits_without_its_guarantee() -> None:
     old = replace(ALICE, state=LeaseState.RELEASED)
-    found = desired(CONFIG, [], NOBODY, caps={}, totals=TOTALS, kept=[old], removable=[old.unit])
+    found = desired(CONFIG, [], NOBODY, totals=TOTALS, kept=[old], removable=[old.unit])
     assert found.slices[old.unit].limits.memory_max == gib(4)
     assert found.slices[old.unit].limits.memory_min == 0
     assert not found.removable
@@ -191,9 +195,7 @@ def test_a_leaf_that_a_container_still_names_keeps_its_limits_without_its_guaran
 
 def test_a_leaf_that_is_let_again_is_not_kept_for_the_old_lease_nor_removed() -> None:
     old = replace(ALICE, id="old", state=LeaseState.RELEASED)
-    found = desired(
-        CONFIG, [ALICE], NOBODY, caps={}, totals=TOTALS, kept=[old], removable=[ALICE.unit]
-    )
+    found = desired(CONFIG, [ALICE], NOBODY, totals=TOTALS, kept=[old], removable=[ALICE.unit])
     assert found.slices[ALICE.unit].limits.memory_min == gib(2)
     assert not found.removable
 
@@ -209,7 +211,7 @@ def test_a_populated_slice_nobody_asked_for_gets_the_adopted_quotas_limits() -> 
             _there("jupyter-workload-not-seen.slice"),
         ]
     )
-    found = desired(CONFIG, [], world, caps={}, totals={}).slices
+    found = desired(CONFIG, [], world, totals={}).slices
     for unit in (stray, "jupyter-workload-small-mallory.slice", "jupyter-x.slice"):
         limits = found[UnitName(unit)].limits
         assert (limits.cpu_quota, limits.memory_max) == (cpus(1), gib(2))
@@ -220,7 +222,7 @@ def test_a_populated_slice_nobody_asked_for_gets_the_adopted_quotas_limits() -> 
 def test_an_empty_slice_and_one_about_to_go_are_left_alone() -> None:
     gone = lease("gone").unit
     world = observed([_there("jupyter-workload-a.slice", populated=False), _there(gone)])
-    found = desired(CONFIG, [], world, caps={}, totals={}, removable=[gone])
+    found = desired(CONFIG, [], world, totals={}, removable=[gone])
     assert tuple(found.slices) == TOP
     assert found.removable == {gone}
 
@@ -230,14 +232,14 @@ def test_an_empty_slice_of_a_user_who_left_protects_nothing_any_more() -> None:
     unit = user_slice("small", "gone")
     left = Cgroup(unit=unit, limits=limits, usage=Usage(), populated=False)
     world = observed([_there(profile_slice("small"), populated=False), left])
-    found = desired(CONFIG, [], world, caps={}, totals={}).slices[unit].limits
+    found = desired(CONFIG, [], world, totals={}).slices[unit].limits
     assert found == replace(limits, memory_min=Bytes(0), cpu_weight=1)
 
 
 def test_an_adopted_container_takes_its_share_of_the_weight() -> None:
     world = observed([_there(ADOPTED)])
-    alone = desired(CONFIG, [ALICE], NOBODY, caps={}, totals={}).slices[ALICE.unit]
-    shared = desired(CONFIG, [ALICE], world, caps={}, totals={}).slices[ALICE.unit]
+    alone = desired(CONFIG, [ALICE], NOBODY, totals={}).slices[ALICE.unit]
+    shared = desired(CONFIG, [ALICE], world, totals={}).slices[ALICE.unit]
     assert (alone.limits.cpu_weight, shared.limits.cpu_weight) == (680, 390)
 
 
@@ -247,7 +249,8 @@ def test_an_adopted_container_takes_its_share_of_the_weight() -> None:
 def test_a_leases_container_has_its_leafs_limits_without_the_cap() -> None:
     box = container("box", ALICE)
     world = observed(containers=[box])
-    found = desired(CONFIG, [ALICE], world, caps={ALICE.unit: cpus(0.5)}, totals=TOTALS)
+    capped = Contention(caps={ALICE.unit: cpus(0.5)})
+    found = desired(CONFIG, [ALICE], world, contention=capped, totals=TOTALS)
     wish = found.containers[box.id]
     assert (wish.limits.cpu, wish.limits.memory, wish.limits.swap) == (cpus(2), gib(4), 0)
     assert wish.oom_score_adj == -333
@@ -256,7 +259,7 @@ def test_a_leases_container_has_its_leafs_limits_without_the_cap() -> None:
 
 def test_containers_that_are_no_leases_make_the_engines_floor_grow() -> None:
     world = observed(containers=[container("x"), replace(container("y"), running=False)])
-    found = desired(CONFIG, [ALICE], world, caps={}, totals={})
+    found = desired(CONFIG, [ALICE], world, totals={})
     assert found.slices[ENGINE].limits.memory_min == (384 + 2 * 16) * MIB
     assert not found.containers
 
@@ -264,20 +267,20 @@ def test_containers_that_are_no_leases_make_the_engines_floor_grow() -> None:
 def test_a_label_without_its_lease_or_of_one_that_has_another_container_is_worth_nothing() -> None:
     bound = replace(ALICE, container_id="another")
     boxes = [container("a", bound), replace(container("b"), lease_id="made-up")]
-    found = desired(CONFIG, [bound], observed(containers=boxes), caps={}, totals={})
+    found = desired(CONFIG, [bound], observed(containers=boxes), totals={})
     assert not found.containers
 
 
 def test_a_label_elsewhere_than_in_its_leases_leaf_gives_no_protection() -> None:
     forged = replace(container("forged", ALICE), cgroup_parent=ADOPTED)
-    found = desired(CONFIG, [ALICE], observed(containers=[forged]), caps={}, totals={})
+    found = desired(CONFIG, [ALICE], observed(containers=[forged]), totals={})
     assert not found.containers
 
 
 def test_a_restarted_container_of_a_released_lease_has_limits_and_no_protection() -> None:
     old = replace(ALICE, state=LeaseState.RELEASED)
     box = container("box", old)
-    found = desired(CONFIG, [], observed(containers=[box]), caps={}, totals={}, kept=[old])
+    found = desired(CONFIG, [], observed(containers=[box]), totals={}, kept=[old])
     assert found.containers[box.id].limits.memory == gib(4)
     assert found.containers[box.id].oom_score_adj == 0
 
@@ -285,7 +288,7 @@ def test_a_restarted_container_of_a_released_lease_has_limits_and_no_protection(
 def test_a_container_outside_is_reported_and_held_to_the_adopted_quota() -> None:
     old = replace(container("old", ALICE), scope="system.slice/docker-old.scope", cgroup_parent="")
     away = replace(container("away"), scope="evil.slice/docker-x.scope", cgroup_parent="evil.slice")
-    found = desired(CONFIG, [ALICE], observed(containers=[old, away]), caps={}, totals={})
+    found = desired(CONFIG, [ALICE], observed(containers=[old, away]), totals={})
     assert found.containers[old.id].limits.memory == gib(2)
     assert found.containers[old.id].oom_score_adj is None
     commands = {one.subject: one.command for one in found.reports}
@@ -295,7 +298,7 @@ def test_a_container_outside_is_reported_and_held_to_the_adopted_quota() -> None
 
 
 def test_nothing_is_concluded_about_containers_while_docker_does_not_answer() -> None:
-    found = desired(CONFIG, [ALICE], observed(containers=None), caps={}, totals={})
+    found = desired(CONFIG, [ALICE], observed(containers=None), totals={})
     assert not found.containers
     assert not found.reports
 
@@ -306,7 +309,7 @@ def test_an_engine_outside_its_slice_is_reported_with_the_command_that_mends_it(
         EnginePlace(service="containerd.service", cgroup=f"{ROOT}/{ENGINE}/containerd.service"),
         EnginePlace(service="other.service", cgroup=None),
     )
-    found = desired(CONFIG, [], replace(NOBODY, engine=places), caps={}, totals={})
+    found = desired(CONFIG, [], replace(NOBODY, engine=places), totals={})
     assert [one.command for one in found.reports] == ["systemctl restart docker.service"]
     assert found.reports[0].what == "engine-outside"
 
@@ -315,7 +318,7 @@ def test_an_engine_outside_its_slice_is_reported_with_the_command_that_mends_it(
     ("guarantee", "score"), [(0, 0), (3, -500), (6, -999), (60, -999), (0.012, -2)]
 )
 def test_the_oom_killer_spares_in_proportion_to_the_guarantee(guarantee: float, score: int) -> None:
-    slices = desired(CONFIG, [ALICE], NOBODY, caps={}, totals=TOTALS).slices
+    slices = desired(CONFIG, [ALICE], NOBODY, totals=TOTALS).slices
     assert oom_score_adj(slices, ALICE.unit, gib(guarantee)) == score
 
 
@@ -375,7 +378,7 @@ def admitted(draw: st.DrawFn) -> Admitted:
 def test_floors_add_up_limits_narrow_down_and_no_order_matters(
     one: Admitted, data: st.DataObject
 ) -> None:
-    found = desired(one.config, one.leases, NOBODY, caps={}, totals=one.totals)
+    found = desired(one.config, one.leases, NOBODY, totals=one.totals)
     limits = {unit: made.limits for unit, made in found.slices.items()}
     for unit, own in limits.items():
         below = [limits[other].memory_min for other in limits if parent(other) == unit]
@@ -390,4 +393,4 @@ def test_floors_add_up_limits_narrow_down_and_no_order_matters(
     for held in one.leases:
         assert limits[held.unit].memory_min == held.grant.mem_guarantee
     shuffled = data.draw(st.permutations(one.leases))
-    assert desired(one.config, shuffled, NOBODY, caps={}, totals=one.totals) == found
+    assert desired(one.config, shuffled, NOBODY, totals=one.totals) == found

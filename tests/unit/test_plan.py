@@ -67,9 +67,7 @@ SAME = rights_of("small", "large")
 
 def world(*leases: Lease, usage: Usage | None = None) -> Observed:
     boxes = [container("hers", ALICE), container("someones")]
-    wanted = desired(
-        CONFIG, leases, observed(containers=boxes), caps={}, totals=totals_of(leases, SAME)
-    )
+    wanted = desired(CONFIG, leases, observed(containers=boxes), totals=totals_of(leases, SAME))
     used = {ALICE.unit: usage or Usage()}
     return observed(as_desired(wanted, usage=used), boxes)
 
@@ -104,7 +102,7 @@ def test_the_same_configuration_changes_nothing() -> None:
 def test_nor_does_it_for_a_user_who_may_have_all_that_the_profile_has() -> None:
     bob = lease("bob", "large", limit=(4, 16))
     everything = rights_of("large", total=(6, 24))
-    wanted = desired(CONFIG, [bob], observed(), caps={}, totals=totals_of([bob], everything))
+    wanted = desired(CONFIG, [bob], observed(), totals=totals_of([bob], everything))
     assert plan(CONFIG, CONFIG, [bob], everything, observed(as_desired(wanted)), {}) == ()
 
 

@@ -44,6 +44,7 @@ from enforcer.names import (
 )
 from enforcer.quantities import Bytes, Cpus
 from enforcer.reconcile import Known, Reconciled, reconcile
+from enforcer.shares import Contention
 from tests.unit.test_desired import Admitted, admitted
 from tests.unit.worlds import TOP, as_desired, config, container, cpus, gib, lease, observed
 
@@ -57,7 +58,7 @@ GRACE = Easing(now=1000.0, grace_seconds=60.0)
 def wish(
     *leases: Lease, caps: Mapping[UnitName, Cpus] | None = None, of: Config = CONFIG
 ) -> Desired:
-    return desired(of, leases, observed(), caps=caps or {}, totals=TOTALS)
+    return desired(of, leases, observed(), contention=Contention(caps=caps or {}), totals=TOTALS)
 
 
 def known_of(wanted: Desired, capped: Iterable[UnitName] = ()) -> Known:
@@ -251,12 +252,12 @@ def test_what_only_an_operator_can_mend_is_handed_on() -> None:
 
 def _with_container(kernel: ContainerLimits | None, score: int | None = None) -> Observed:
     box = replace(container("box", ALICE), kernel=kernel, oom_score_adj=score)
-    wanted = desired(CONFIG, [ALICE], observed(containers=[box]), caps={}, totals=TOTALS)
+    wanted = desired(CONFIG, [ALICE], observed(containers=[box]), totals=TOTALS)
     return observed(as_desired(wanted, empty=[ADOPTED]), [box])
 
 
 def _wish_in(world: Observed) -> Desired:
-    return desired(CONFIG, [ALICE], world, caps={}, totals=TOTALS)
+    return desired(CONFIG, [ALICE], world, totals=TOTALS)
 
 
 def test_a_scope_is_mended_through_docker_and_runcs_rounding_is_no_drift() -> None:
@@ -290,7 +291,7 @@ def test_a_new_wish_for_a_scope_is_a_change() -> None:
 def test_a_leaf_grows_before_its_scope_and_shrinks_after_it() -> None:
     small = _with_container(ContainerLimits(cpu=cpus(2), memory=gib(4)), score=-250)
     bigger = replace(ALICE, grant=replace(ALICE.grant, mem_limit=gib(6)))
-    grown = desired(CONFIG, [bigger], small, caps={}, totals=TOTALS)
+    grown = desired(CONFIG, [bigger], small, totals=TOTALS)
     up = act(grown, small)
     assert [type(one) for one in up] == [SetLimits, UpdateContainer]
     down = act(_wish_in(small), apply(up, small))
@@ -408,8 +409,8 @@ def test_a_scope_waits_with_its_leaf() -> None:
         oom_score_adj=-250,
     )
     world = observed(containers=[box])
-    before = desired(CONFIG, [ALICE], world, caps={}, totals=TOTALS)
-    after = desired(CONFIG, [_resized(3)], world, caps={}, totals=TOTALS)
+    before = desired(CONFIG, [ALICE], world, totals=TOTALS)
+    after = desired(CONFIG, [_resized(3)], world, totals=TOTALS)
     full = ease(after, _using(before, gib(3.5), box), known_of(before))
     assert full.actions == ()
     free = ease(after, _using(before, gib(1), box), known_of(before))
@@ -424,7 +425,7 @@ def _outside(used: float | None) -> tuple[Desired, Observed]:
         usage=None if used is None else Usage(memory_current=gib(used)),
     )
     world = observed(containers=[box])
-    wanted = replace(desired(CONFIG, [], world, caps={}, totals={}), reports=())
+    wanted = replace(desired(CONFIG, [], world, totals={}), reports=())
     return wanted, observed(as_desired(wanted), [box])
 
 
@@ -444,7 +445,7 @@ def test_a_container_outside_is_not_killed_by_its_first_limit_either() -> None:
 
 
 def _wished(one: Admitted) -> Desired:
-    return desired(one.config, one.leases, observed(), caps={}, totals=one.totals)
+    return desired(one.config, one.leases, observed(), totals=one.totals)
 
 
 @settings(max_examples=60)
@@ -468,7 +469,6 @@ def test_on_the_way_no_floor_exceeds_the_one_above(one: Admitted, data: st.DataO
             one.config,
             stay,
             world,
-            caps={},
             totals=one.totals,
             removable={held.unit for held in one.leases},
         )

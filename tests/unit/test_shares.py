@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enforcer.model import Cgroup, Config, Lease, LeaseState, Limits, Observed, Usage
-from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors
+from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors, user_slice
 from enforcer.quantities import CORE, Bytes, Cpus
-from enforcer.shares import MIN_QUOTA, caps, weights
+from enforcer.shares import MIN_QUOTA, PRESSING, Contention, caps, hurried, pressed_for, weights
 from enforcer.tree import cpu_tree, dues, members, with_room
 from tests.unit.scheduler import Load, Tick, machine_for, simulate, snapshot
 from tests.unit.worlds import config, cpus, lease, observed, profile
@@ -23,7 +23,7 @@ WATCHED = 10
 
 
 @dataclass(frozen=True)
-class Contention:
+class Crowd:
     """A configuration, leases that were admitted to it, and what runs in them."""
 
     config: Config
@@ -33,7 +33,7 @@ class Contention:
 
 
 @st.composite
-def contentions(draw: st.DrawFn) -> Contention:
+def crowds(draw: st.DrawFn) -> Crowd:
     """Draw what admission could have let in: no sum of guarantees exceeds any level."""
     cores = draw(st.sampled_from([2, 2, 3, 4, 8, 16, 64]))
     reserved = draw(st.sampled_from([0.25, 0.5, 1.0]))
@@ -70,7 +70,7 @@ def contentions(draw: st.DrawFn) -> Contention:
     if draw(st.booleans()):
         loads[ENGINE] = Load(draw(st.integers(1, 2)), draw(st.sampled_from([0.01, 1.0])))
     host = Load(draw(st.sampled_from([0, 0, 1, cores])))
-    return Contention(config=made, leases=tuple(leases), loads=loads, host=host)
+    return Crowd(config=made, leases=tuple(leases), loads=loads, host=host)
 
 
 def _loads(cores: int) -> st.SearchStrategy[Load]:
@@ -78,11 +78,11 @@ def _loads(cores: int) -> st.SearchStrategy[Load]:
     return st.builds(Load, threads=threads, duty=st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.1]))
 
 
-def _wanted(one: Contention) -> Mapping[UnitName, float]:
+def _wanted(one: Crowd) -> Mapping[UnitName, float]:
     return {unit: load.cores for unit, load in one.loads.items()}
 
 
-def _best(one: Contention) -> float:
+def _best(one: Crowd) -> float:
     """All that containers could use together of what they may, in cores."""
     tree = cpu_tree(one.config, one.leases)
     due = dues(tree, {unit: cpus(cores) for unit, cores in _wanted(one).items()})
@@ -93,7 +93,7 @@ def _mean(history: Sequence[Tick], unit: UnitName) -> float:
     return sum(tick.used[unit] for tick in history) / len(history)
 
 
-def _alone(one: Contention) -> float:
+def _alone(one: Crowd) -> float:
     """What containers use together with nobody capped."""
     return simulate(one.config, one.leases, one.loads, 1, host=one.host, enforced=False)[0].used[
         WORKLOAD
@@ -101,9 +101,9 @@ def _alone(one: Contention) -> float:
 
 
 @settings(max_examples=100)
-@given(contentions())
+@given(crowds())
 def test_after_settling_everybody_gets_their_guarantee_and_no_quota_lies_idle(
-    one: Contention,
+    one: Crowd,
 ) -> None:
     history = simulate(one.config, one.leases, one.loads, SETTLING + WATCHED, host=one.host)
     watched = history[SETTLING:]
@@ -119,9 +119,9 @@ def test_after_settling_everybody_gets_their_guarantee_and_no_quota_lies_idle(
 
 
 @settings(max_examples=50)
-@given(contentions(), st.data())
+@given(crowds(), st.data())
 def test_dues_keep_every_limit_and_every_promise_whatever_the_order(
-    one: Contention, data: st.DataObject
+    one: Crowd, data: st.DataObject
 ) -> None:
     tree = cpu_tree(one.config, one.leases)
     demand = {
@@ -141,9 +141,9 @@ def test_dues_keep_every_limit_and_every_promise_whatever_the_order(
 
 
 @settings(max_examples=50)
-@given(contentions(), st.randoms())
+@given(crowds(), st.randoms())
 def test_the_order_of_leases_changes_no_cap_and_no_weight(
-    one: Contention, chance: random.Random
+    one: Crowd, chance: random.Random
 ) -> None:
     machine, quotas = machine_for(one.config, one.leases, one.loads, one.host)
     before = snapshot(machine, quotas, 0.0)
@@ -158,8 +158,10 @@ def test_the_order_of_leases_changes_no_cap_and_no_weight(
 
 # --- the machine on paper, and what the caps are for ---------------------------------------
 
+PRESSED = Contention(pressed_for=PRESSING)
 A = lease("a", promised=(1, 0))
 B = lease("b")
+CAPPED = Contention(caps={B.unit: cpus(0.6)})
 TWO_CPUS = config(cores=2, quota=1.75, engine=0.1)
 
 
@@ -324,12 +326,68 @@ def test_room_is_never_taken_from_what_was_promised() -> None:
 
 
 def test_weights_are_in_proportion_to_guarantee_and_an_equal_share() -> None:
-    found = weights(TWO_CPUS, [A, B], [], {"system.slice": 100, "user.slice": 100})
+    host = {"system.slice": 100, "user.slice": 100}
+    found = weights(TWO_CPUS, [A, B], [], host, PRESSED)
     assert (found[WORKLOAD], found[ENGINE]) == (165, 10)
     assert found[A.unit] == round(132.5)
     assert found[B.unit] == round(32.5)
     assert found[next(iter(ancestors(B.unit)))] == found[B.unit]
     assert found[ROOT] == 1680
+    assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 100
+
+
+def test_under_caps_who_was_promised_nothing_waits_for_the_others() -> None:
+    host = {"system.slice": 100}
+    found = weights(TWO_CPUS, [A, B], [], host, CAPPED)
+    assert (found[WORKLOAD], found[ENGINE]) == (165, 10)
+    assert found[A.unit] == round(132.5)
+    assert found[B.unit] == found[user_slice(B.profile, B.user)] == 1
+    assert weights(TWO_CPUS, [], [], host, CAPPED)[ADOPTED] == 165
+
+
+def test_one_thread_that_was_promised_a_core_and_never_sleeps_goes_before_all_others() -> None:
+    machine, quotas = machine_for(TWO_CPUS, [A, B], {A.unit: Load(1), B.unit: Load(2)})
+    before = snapshot(machine, quotas, 0.0)
+    machine.run(quotas)
+    now = snapshot(machine, quotas, 2.0)
+    assert hurried(TWO_CPUS, [A, B], before, now, frozenset()) == {A.unit}
+    assert hurried(TWO_CPUS, [A, B], None, now, frozenset({A.unit})) == {A.unit}
+    assert hurried(TWO_CPUS, [B], before, now, frozenset({A.unit})) == frozenset()
+    in_a_hurry = replace(CAPPED, hurried=frozenset({A.unit}))
+    found = weights(TWO_CPUS, [A, B], [], {}, in_a_hurry)
+    assert found[A.unit] == found[user_slice(A.profile, A.user)] == round(132.5 * 8)
+    assert (found[WORKLOAD], found[ENGINE], found[B.unit]) == (165, 10, 1)
+    assert weights(TWO_CPUS, [A, B], [], {}, replace(in_a_hurry, caps={}))[A.unit] == round(132.5)
+    assert not in_a_hurry.settles_as(CAPPED)
+
+
+def test_the_host_goes_first_until_it_has_taken_from_a_promise_for_some_time() -> None:
+    host = Load(2)
+    most = lease("most", promised=(1.5, 0))
+    loads = {most.unit: Load(2), B.unit: Load(2)}
+    history = simulate(TWO_CPUS, [most, B], loads, 10, host=host)
+    short = [tick.used[most.unit] < 0.95 * 1.5 for tick in history]
+    assert short == [True] * PRESSING + [False] * (10 - PRESSING)
+    # who was promised nothing has to give way
+    history = simulate(TWO_CPUS, [B], {B.unit: Load(2)}, 10, host=host)
+    assert all(tick.used[B.unit] == pytest.approx(1.0, rel=0.02) for tick in history)
+
+
+def test_the_host_presses_no_more_once_there_has_been_idle_cpu_for_a_while() -> None:
+    def reading(at: float, busy: float) -> Observed:
+        rows = _reading(at, {A.unit: 0.5}, throttled=round(at * 10))
+        return replace(rows, host=Usage(cpu_usec=round(busy * at * CORE)))
+
+    def pressed(busy: float, before: int) -> int:
+        return pressed_for(TWO_CPUS, [A], reading(2.0, busy), reading(4.0, busy), before)
+
+    assert [pressed(2.0, before) for before in range(6)] == [1, 2, 3, 4, 5, 5]
+    assert [pressed(1.8, before) for before in range(6)] == [0, 0, 1, 2, 3, 4]
+    assert pressed_for(TWO_CPUS, [A], None, reading(4.0, 2.0), 2) == 2
+    assert pressed_for(TWO_CPUS, [A], reading(3.5, 2.0), reading(4.0, 2.0), 2) == 2
+    idle = replace(reading(2.0, 2.0), cgroups={})
+    assert pressed_for(TWO_CPUS, [A], idle, reading(4.0, 2.0), 2) == 2
+    assert pressed_for(TWO_CPUS, [B], reading(2.0, 2.0), reading(4.0, 2.0), 2) == 2
 
 
 def test_containers_nobody_asked_for_count_as_one_leaf_once_there_are_any() -> None:
@@ -347,11 +405,11 @@ def test_a_lease_that_is_not_live_has_no_weight() -> None:
 def test_weights_stay_within_the_kernels_bounds_on_any_machine() -> None:
     huge = config(cores=400, quota=399.9, engine=2)
     many = [lease(f"u{number}", promised=(0, 0)) for number in range(3)]
-    found = weights(huge, many, [], {"system.slice": 10_000})
+    found = weights(huge, many, [], {"system.slice": 10_000}, PRESSED)
     assert all(1 <= weight <= 10_000 for weight in found.values())
     assert found[ROOT] == 10_000
-    assert weights(config(cores=2, quota=2), [], [], {})[ROOT] == 10_000
-    assert weights(TWO_CPUS, [], [], {})[ROOT] == 100
+    assert weights(config(cores=2, quota=2), [], [], {}, PRESSED)[ROOT] == 10_000
+    assert weights(TWO_CPUS, [], [], {}, PRESSED)[ROOT] == 100
 
 
 def test_a_users_total_bounds_all_their_servers_together() -> None:
