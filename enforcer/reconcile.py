@@ -85,7 +85,7 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
             shrinking += shrinks
     removals = [RemoveSlice(unit=unit) for unit in sorted(_removable(desired, there))]
     # floors first from below, then to below: at no time do a slice's children have more than it
-    actions = (
+    actions: list[Action] = [
         *removals,
         *reversed(lowered_floors),
         *growing,
@@ -93,9 +93,10 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
         *_containers(eased, observed, known),
         *reversed(shrinking),
         *_set_for_good(eased, observed, known),
-        *desired.reports,
-    )
-    return Reconciled(actions=actions, deferred=deferred)
+    ]
+    # each is a call to PID 1: what somebody else has changed does not wait for our own changes
+    actions.sort(key=lambda action: action.cause is not Cause.DRIFT)
+    return Reconciled(actions=(*actions, *desired.reports), deferred=deferred)
 
 
 def _set_for_good(desired: Desired, observed: Observed, known: Known) -> Iterable[SetLimits]:

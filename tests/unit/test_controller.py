@@ -89,6 +89,15 @@ class Lab:
             return None
 
 
+async def _placed(lab: Lab, controller: Controller) -> tuple[Lease, str]:
+    """Claim a lease, start its container, and see it bound; the lease and the container's id."""
+    lease, _ = await controller.claim(TINY)
+    container = lab.run(lease)
+    await until(lambda: lab.state(lease) is LeaseState.BOUND)
+    await controller.tick()
+    return lease, container
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for something that background tasks bring about."""
     async with asyncio.timeout(SOON_SECONDS):
@@ -202,10 +211,7 @@ async def test_a_leaf_goes_once_its_lease_ended_and_no_container_names_it() -> N
 async def test_a_container_that_an_oom_kill_ended_leaves_a_receipt_that_says_so() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
-        await controller.tick()
+        lease, container = await _placed(lab, controller)
         lab.world.oom_kill(container, own=True)
         await until(lambda: controller.lease(lease.id).deadline is not None)
         lab.world.clock.advance(controller.config.admission.release_seconds + 1)
@@ -243,10 +249,7 @@ async def test_a_limit_that_is_on_disk_no_longer_is_set_for_good_again() -> None
 async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
-        await controller.tick()
+        _, container = await _placed(lab, controller)
         wide = ContainerLimits(cpu=Cpus(8_000_000), memory=Bytes(9 * GIB), tasks=4096)
         lab.world.docker.change(container, wide)
         await until(lambda: bool(lab.world.docker.updates))
@@ -260,10 +263,7 @@ async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
 async def test_what_changes_while_docker_mends_a_container_is_mended_at_once_too() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
-        await controller.tick()
+        _, container = await _placed(lab, controller)
         at_once = Call("set_scope_limits", UnitName(f"docker-{container}.scope"))
         lab.world.docker.trouble.hang(60.0)
         for tasks in (7, 9):
