@@ -27,6 +27,7 @@ from enforcer.model import (
     Limits,
     Observed,
     RemoveSlice,
+    ReportDrift,
     SetLimits,
     SetOomScoreAdj,
     UpdateContainer,
@@ -95,8 +96,12 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
         *_set_for_good(eased, observed, known),
     ]
     # each is a call to PID 1: what somebody else has changed does not wait for our own changes
-    actions.sort(key=lambda action: action.cause is not Cause.DRIFT)
+    actions.sort(key=_is_own)
     return Reconciled(actions=(*actions, *desired.reports), deferred=deferred)
+
+
+def _is_own(action: Action) -> bool:
+    return isinstance(action, ReportDrift) or action.cause is not Cause.DRIFT
 
 
 def _set_for_good(desired: Desired, observed: Observed, known: Known) -> Iterable[SetLimits]:

@@ -200,14 +200,14 @@ def test_a_cap_and_its_release_are_shares() -> None:
         assert fields(actions) == [(ALICE.unit, ("cpu_quota",), Cause.SHARE)]
 
 
-def test_one_slice_is_told_apart_by_cause_and_by_direction() -> None:
+def test_one_slice_is_told_apart_by_cause_and_by_direction_and_repairs_come_first() -> None:
     before = wish(ALICE)
     smaller = replace(ALICE, grant=replace(ALICE.grant, mem_limit=gib(3), cpu_limit=cpus(3)))
     world = _bent(before, ALICE.unit, cpu_weight=7)
     found = fields(act(wish(smaller), world, known_of(before)))
     assert found == [
-        (ALICE.unit, ("cpu_quota",), Cause.CHANGED),
         (ALICE.unit, ("cpu_weight",), Cause.DRIFT),
+        (ALICE.unit, ("cpu_quota",), Cause.CHANGED),
         (ALICE.unit, ("memory_max",), Cause.CHANGED),
     ]
 
