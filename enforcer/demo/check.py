@@ -31,7 +31,10 @@ from enforcer.quantities import CORE, GIB, Bytes, parse_bytes
 
 MEASURED_SECONDS: Final = 10.0
 SETTLED_SECONDS: Final = 10.0
-_DIES_WITHIN_SECONDS: Final = 60.0
+_DIES_WITHIN_SECONDS: Final = 180.0
+_TRIES: Final = 3
+"""What goes by the clock is measured again when it was not kept: the computer that emulates the
+machine may have been busy with something else just then. A broken promise is so every time."""
 _LARGE: Final = profile_slice("Large")
 _HUB_UNITS: Final = {
     "jupyterhub": "the hub",
@@ -88,7 +91,7 @@ class Check:
         lies = self.stage.cgroup(self.stage.pid(ADA.container))
         yield self._lies("ada's container runs in her lease's leaf", lease.unit, lies)
         yield same("her limit: cpu.max", cpu_max(limit), self.stage.kernel(lease.unit, "cpu.max"))
-        yield within("…and the cores she gets", limit, self._measure(lease.unit))
+        yield self._used_up("…and the cores she gets", limit, lease.unit)
         yield self._refused(Claim(user="ada", profile="Guaranteed"))
 
     def _unasked(self) -> Iterator[Verdict]:
@@ -107,7 +110,7 @@ class Check:
         yield same(
             "profile Large together: cpu.max", cpu_max(total), self.stage.kernel(_LARGE, "cpu.max")
         )
-        yield within("…and the cores they get, wanting five", total, self._measure(_LARGE))
+        yield self._used_up("…and the cores they get, wanting five", total, _LARGE)
 
     def _memory_limit(self) -> Iterator[Verdict]:
         lease = self._place(BOB)
@@ -140,12 +143,7 @@ class Check:
             kept=adjusted == asked < 0,
         )
         time.sleep(SETTLED_SECONDS)
-        used = self.stage.cpu(MEASURED_SECONDS, [lease.unit, WORKLOAD])
-        yield at_least(
-            "erin's guaranteed CPU, while all want it", lease.cpu_guarantee, used[lease.unit]
-        )
-        status = self.client.status()
-        yield self._shared(status.machine.workload.cpu, used[WORKLOAD])
+        yield from self._contended(lease)
         swapped, memory = (
             int(self.stage.kernel(lease.unit, f"memory.{one}current")) for one in ("swap.", "")
         )
@@ -160,10 +158,7 @@ class Check:
         lease = self.client.leases(ERIN.user)[0]
         scope = self.stage.cgroup(self.stage.pid(ERIN.container))
         for change in mischief(UnitName(lease.unit), scope, ERIN.container):
-            found = self.stage.drift(change)
-            yield undone(
-                change.name, found["wanted"], found["found"], found["seconds"], back=found["undone"]
-            )
+            yield self._undone(change)
 
     def _without_daemon(self) -> Iterator[Verdict]:
         before = {lease.id: lease for lease in self.client.leases()}
@@ -190,8 +185,45 @@ class Check:
     def _place(self, part: scenario.Part) -> LeaseReply:
         return self.stage.place(self.client, part)
 
-    def _measure(self, unit: str) -> float:
-        return self.stage.cpu(MEASURED_SECONDS, [unit])[unit]
+    def _used_up(self, promise: str, cores: float, unit: str) -> Verdict:
+        left = _TRIES
+        while True:
+            left -= 1
+            used = self.stage.cpu(MEASURED_SECONDS, [unit])[unit]
+            verdict = within(promise, cores, used)
+            if verdict.kept or used > cores or not left:  # too much is not measured away
+                return verdict
+
+    def _contended(self, lease: LeaseReply) -> tuple[Verdict, Verdict]:
+        """Measure both in the same seconds: what one has, the others have not."""
+        quota = self.client.status().machine.workload.cpu
+        left = _TRIES
+        while True:
+            left -= 1
+            used = self.stage.cpu(MEASURED_SECONDS, [lease.unit, WORKLOAD])
+            hers = at_least(
+                "erin's guaranteed CPU, while all want it", lease.cpu_guarantee, used[lease.unit]
+            )
+            together = self._shared(quota, used[WORKLOAD])
+            if (hers.kept and together.kept) or used[WORKLOAD] > quota or not left:
+                return hers, together
+
+    def _undone(self, change: scenario.Mischief) -> Verdict:
+        left = _TRIES
+        while True:
+            left -= 1
+            change_seconds = self.stage.set_property_seconds()
+            found = self.stage.drift(change)
+            verdict = undone(
+                change.name,
+                found["wanted"],
+                found["found"],
+                found["seconds"],
+                back=found["undone"],
+                change_seconds=change_seconds,
+            )
+            if verdict.kept or not left:
+                return verdict
 
     def _cgroup_of(self, program: str) -> str:
         found = self.stage.guest.run(["pgrep", "--oldest", "--exact", program])

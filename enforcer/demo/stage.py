@@ -52,6 +52,7 @@ The machine is kept when the daemon has seen that dockerd has moved, and when th
 have answered once: on an emulated processor that takes a minute, which need not come again."""
 SOURCE: Final = machine.Source(checkout=_CHECKOUT, parts=_PARTS, setup=_SETUP, kind="demo")
 _NPM_SECONDS: Final = 360.0
+_SCRATCH: Final = "enforcer-scratch.slice"
 _PROBE: Final = f"{machine.SOURCE}/enforcer/demo/probe.py"
 _SETTINGS: Final = DaemonSettings()
 _DOCKER_SECONDS: Final = 120.0
@@ -132,6 +133,12 @@ class Stage:
     def drift(self, change: Mischief) -> dict[str, Any]:
         """Do it, and tell how long it lasted; see probe.watch_drift."""
         return self._probe(["drift", change.file, *change.words], 30.0)
+
+    def set_property_seconds(self) -> float:
+        """Return how long `systemctl set-property` takes just now, for a slice nobody is in."""
+        words = ["systemctl", "set-property", "--runtime", _SCRATCH, "CPUWeight=100"]
+        seconds: float = self._probe(["took", "3", *words], 60.0)["seconds"]
+        return seconds
 
     def _probe(self, words: Sequence[str], seconds: float) -> dict[str, Any]:
         done = self.guest.run(["python3", _PROBE, *words], timeout_seconds=seconds + 60)

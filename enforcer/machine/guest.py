@@ -19,7 +19,7 @@ from enforcer.errors import EnforcerError, UnavailableError
 from enforcer.machine.qemu import Process
 from enforcer.machine.ssh import Connection, finalize_command
 
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 180.0
 COPY_SECONDS = 120.0
 STOP_SECONDS = 15.0
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"

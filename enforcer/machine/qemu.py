@@ -19,8 +19,8 @@ from enforcer.machine.qmp import Monitor
 from enforcer.machine.recipe import Hardware
 
 PROGRAM = "qemu-system-x86_64"
-PROBE_SECONDS = 5.0
-_LISTEN_SECONDS = 30.0
+PROBE_SECONDS = 20.0
+_LISTEN_SECONDS = 90.0
 _QUIT_SECONDS = 15.0
 _CPU_INFO = Path("/proc/cpuinfo")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -14,8 +14,8 @@ from typing import Self
 
 from enforcer.errors import UnavailableError
 
-CALL_SECONDS = 30.0
-MIGRATE_SECONDS = 180.0
+CALL_SECONDS = 90.0
+MIGRATE_SECONDS = 600.0
 _POLL_SECONDS = 0.02
 
 Arguments = Mapping[str, object]

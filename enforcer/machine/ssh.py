@@ -11,8 +11,8 @@ from pathlib import Path
 
 from enforcer.errors import UnavailableError
 
-LOGIN_SECONDS = 10.0
-CONTROL_SECONDS = 15.0
+LOGIN_SECONDS = 30.0
+CONTROL_SECONDS = 45.0
 _ALIAS = "enforcer-guest"
 _TRIES_APART_SECONDS = 0.5
 

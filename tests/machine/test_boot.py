@@ -23,7 +23,7 @@ from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, CHECKOUT, CONFIG, SOCKET, Lab, until
 from tests.machine.test_machine import on_each_suite
 
-REBOOT_SECONDS: Final = 240
+REBOOT_SECONDS: Final = 900
 NOTICE_SECONDS: Final = 60
 """A dockerd that hangs says nothing: it is asked now and then, and given time to answer."""
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def test_dockerd_and_containerd_may_restart_under_running_leases(lab: Lab) -> No
     lease = lab.place(_claim("ann"))
     pid = lab.docker(f"inspect --format '{{{{.State.Pid}}}}' {lease.container_id}")
     for service in ("docker", "containerd"):
-        lab.guest.run(["systemctl", "restart", service], timeout_seconds=120)
+        lab.guest.run(["systemctl", "restart", service], timeout_seconds=300)
         until(lambda: lab.client.status().docker_ok)
         until(lambda: lab.docker("ps --quiet").startswith((lease.container_id or "")[:12]))
         assert lab.guest.run(["kill", "-0", pid], check=False).code == 0
@@ -72,7 +72,7 @@ def test_a_dockerd_that_hangs_stops_neither_metrics_nor_claims_nor_repairs(lab: 
     finally:
         lab.guest.run("systemctl kill --signal=CONT docker.service")
     until(lambda: lab.client.status().docker_ok)
-    lab.guest.run("systemctl stop docker.socket docker.service", timeout_seconds=120)
+    lab.guest.run("systemctl stop docker.socket docker.service", timeout_seconds=300)
     until(lambda: not lab.client.status().docker_ok)
     check_alive(lab, lease.unit, "stopped")
     assert lab.client.lease(lease.id).state is LeaseState.BOUND
@@ -128,7 +128,7 @@ def test_a_reload_with_a_bad_file_changes_nothing_and_status_says_so(lab: Lab) -
     assert "the configuration file is wrong" in told
     assert (limits(lab, ROOT), limits(lab, lease.unit)) == before
     # A start finds no right file either, and goes on with the last one that was.
-    lab.guest.run("systemctl restart enforcer.service", timeout_seconds=120)
+    lab.guest.run("systemctl restart enforcer.service", timeout_seconds=300)
     assert "mem_limits" in lab.client.status().config_error
     assert (limits(lab, ROOT), limits(lab, lease.unit)) == before
     lab.guest.write(CONFIG, good)

@@ -75,7 +75,7 @@ def incubate(lab: Lab) -> None:
     lab.guest.run(["mkdir", "-p", folder])
     lab.guest.write(f"{folder}/incubator.conf", _DROP_IN)
     restart = "systemctl daemon-reload && systemctl restart enforcer.service"
-    lab.guest.run(restart, timeout_seconds=120)
+    lab.guest.run(restart, timeout_seconds=300)
 
 
 def _claim(user: str) -> Claim:

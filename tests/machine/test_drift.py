@@ -18,6 +18,7 @@ from tests.machine.test_machine import on_each_suite
 
 INSIDE: Final = Path(__file__).parent / "inside"
 SECOND: Final = 1.0
+TRIES: Final = 3
 RELOAD_SECONDS: Final = 6.0
 """PID 1 answers nobody while it reloads, which takes it two seconds on an emulated processor."""
 _log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def test_containers_nobody_asked_us_about_do_not_run_unlimited(lab: Lab) -> None
     }
     run = "docker run --detach --network=none --name {} {} enforcer-demo sleep 100000 &"
     together = " ".join(run.format(name, parent) for name, parent in parents.items())
-    lab.guest.run(f"{together} wait", timeout_seconds=120)
+    lab.guest.run(f"{together} wait", timeout_seconds=300)
     adopted = lab.number(ADOPTED, "memory.max")
     assert scope_of(lab, "plain").startswith(cgroup_path(ADOPTED))
     # A slice made by Docker alone has no limits; nobody asked for it, so it gets the adopted ones.
@@ -114,7 +115,7 @@ def test_a_dockerd_that_runs_elsewhere_is_reported_with_what_mends_it(lab: Lab) 
     lease = lab.place(_CLAIM)
     folder = "/usr/local/lib/systemd/system/docker.service.d"
     restart = "systemctl daemon-reload && systemctl restart docker"
-    lab.guest.run(f"mv {folder} /root/away && {restart}", timeout_seconds=120)
+    lab.guest.run(f"mv {folder} /root/away && {restart}", timeout_seconds=300)
     until(lambda: report(lab, "engine-outside") is not None, 60)
     told = report(lab, "engine-outside")
     assert told is not None
@@ -190,23 +191,35 @@ def commands(lab: Lab, lease: LeaseReply) -> list[Change]:
 
 
 def check_undone(lab: Lab, changes: Sequence[Change], most_seconds: float = SECOND) -> None:
-    """Make them one after the other; each has to be seen, undone and reported within that time."""
-    before = len(repairs(lab))
+    """Make them one after the other; each has to be seen, undone and reported within that time.
+
+    What took longer is made again: the computer that emulates the machine may have been busy with
+    something else just then. With a tick a minute, what is not seen by event is late every time.
+    """
     lab.guest.write("/root/drift.py", (INSIDE / "drift.py").read_text())
-    done = lab.guest.run(
-        ["python3", "/root/drift.py", json.dumps(list(changes))], timeout_seconds=200
-    )
-    lasted = dict(zip(map(_told, changes), json.loads(done.stdout), strict=True))
-    for what, seconds in lasted.items():
+    for tries_left in reversed(range(TRIES)):
+        before = len(repairs(lab))
+        lasted = _make(lab, changes)
+        found = repairs(lab)[before:]
+        _log.info("told: %s", found)
+        assert len(found) >= len(changes)
+        slow = [one for one, seconds in zip(changes, lasted, strict=True) if seconds > most_seconds]
+        told_late = [one for one in found if one[2] is None or one[2] > most_seconds]
+        if not slow and not told_late:
+            return
+        assert tries_left, (slow, told_late, lab.journal())
+        changes = slow or changes
+
+
+def _make(lab: Lab, changes: Sequence[Change]) -> list[float]:
+    """Make them; the seconds that each lasted."""
+    words = ["python3", "/root/drift.py", json.dumps(list(changes))]
+    lasted: list[float | None] = json.loads(lab.guest.run(words, timeout_seconds=400).stdout)
+    told = dict(zip(map(_told, changes), lasted, strict=True))
+    for what, seconds in told.items():
         _log.info("%s s: %s", seconds, what)
-    unseen = [what for what, seconds in lasted.items() if seconds is None]
-    assert not unseen, "these changed nothing"
-    slow = {what: seconds for what, seconds in lasted.items() if seconds > most_seconds}
-    assert not slow, lab.journal()
-    found = repairs(lab)[before:]
-    _log.info("told: %s", found)
-    assert len(found) >= len(changes)
-    assert all(seconds is not None and seconds <= most_seconds for *_, seconds in found), found
+    assert None not in lasted, f"some changed nothing: {told}"
+    return [seconds for seconds in lasted if seconds is not None]
 
 
 def repairs(lab: Lab) -> list[tuple[str, str, float | None]]:

@@ -34,7 +34,7 @@ _ELSEWHERE: Final = {
 def test_a_host_it_cannot_work_on_is_refused_with_what_to_do(lab: Lab) -> None:
     with ThreadPoolExecutor() as pool:
         runs = {
-            name: pool.submit(lab.guest.run, line, check=False, timeout_seconds=120)
+            name: pool.submit(lab.guest.run, line, check=False, timeout_seconds=300)
             for name, (line, _) in _ELSEWHERE.items()
         }
     for name, (_, told) in _ELSEWHERE.items():
@@ -48,7 +48,7 @@ def test_a_host_it_cannot_work_on_is_refused_with_what_to_do(lab: Lab) -> None:
     # Source and folder are both named: else mount(8) adds the options that are in force.
     lab.guest.run(f"mount -t cgroup2 -o remount,nsdelegate cgroup2 {CGROUPS}")
     assert "memory_recursiveprot" not in lab.guest.run(f"grep ' {CGROUPS} ' /proc/mounts").stdout
-    done = lab.guest.run(_RUN.format("protection"), check=False, timeout_seconds=120)
+    done = lab.guest.run(_RUN.format("protection"), check=False, timeout_seconds=300)
     assert done.code == 1
     assert "without memory_recursiveprot" in done.stdout + done.stderr
     assert (
@@ -60,11 +60,11 @@ def test_a_host_it_cannot_work_on_is_refused_with_what_to_do(lab: Lab) -> None:
 
 
 def test_without_dockerd_and_with_its_port_taken_it_starts_and_says_so(lab: Lab) -> None:
-    lab.guest.run("systemctl stop docker.socket docker.service", timeout_seconds=120)
-    lab.guest.run("systemctl stop enforcer.service", timeout_seconds=60)
+    lab.guest.run("systemctl stop docker.socket docker.service", timeout_seconds=300)
+    lab.guest.run("systemctl stop enforcer.service", timeout_seconds=180)
     listen = "python3 -m http.server --bind 127.0.0.1 9753"
     lab.guest.run(f"systemd-run --quiet --unit=other {listen}; sleep 2")
-    lab.guest.run("systemctl start enforcer.service", timeout_seconds=120)
+    lab.guest.run("systemctl start enforcer.service", timeout_seconds=300)
     status = lab.client.status()
     assert not status.docker_ok
     lease = lab.client.claim(_claim("ann"))
@@ -75,19 +75,19 @@ def test_without_dockerd_and_with_its_port_taken_it_starts_and_says_so(lab: Lab)
     # The socket has them all the same.
     curl = "curl --silent --unix-socket /run/enforcer/enforcer.sock http://e/metrics"
     assert "enforcer_docker_up 0.0" in lab.guest.run(curl).stdout
-    lab.guest.run("systemctl start docker.service", timeout_seconds=120)
+    lab.guest.run("systemctl start docker.service", timeout_seconds=300)
     until(lambda: lab.client.status().docker_ok)
     lab.run(lease, ("sleep", "100000"))
     assert lab.client.lease(lease.id, 30, LeaseState.PENDING).state is LeaseState.BOUND
 
 
 def test_a_full_disk_refuses_claims_and_keeps_what_there_is(lab: Lab) -> None:
-    lab.guest.run("systemctl stop enforcer.service", timeout_seconds=60)
+    lab.guest.run("systemctl stop enforcer.service", timeout_seconds=180)
     lab.guest.run(
         f"mv {STATE} /root/state && mkdir -m 700 {STATE}"
         f" && mount -t tmpfs -o size=2M,mode=700 none {STATE} && cp -a /root/state/. {STATE}"
     )
-    lab.guest.run("systemctl start enforcer.service", timeout_seconds=120)
+    lab.guest.run("systemctl start enforcer.service", timeout_seconds=300)
     lease = lab.place(_claim("ann"))
     lab.guest.run(f"dd if=/dev/zero of={STATE}/filler bs=4k", check=False)
     for number in range(3):

@@ -109,4 +109,4 @@ def test_uninstalled_the_host_is_as_before_and_installed_anew_it_goes_on(
 
 
 def _listed(lab: Lab) -> str:
-    return lab.guest.run(_LIST, timeout_seconds=60).stdout
+    return lab.guest.run(_LIST, timeout_seconds=180).stdout

@@ -19,7 +19,7 @@ from enforcer.machine.cache import Cache
 
 on_each_suite = pytest.mark.parametrize("suite", list(machine.SUITES))
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 @on_each_suite
@@ -78,7 +78,7 @@ def test_machines_from_one_layer_do_not_see_each_other(
 
 def test_a_reboot_keeps_the_disk_and_brings_everything_up(guest: machine.Guest) -> None:
     guest.write("/root/mine", "one")
-    guest.reboot(timeout_seconds=300)
+    guest.reboot(timeout_seconds=900)
     assert guest.read("/root/mine") == "one"
     assert guest.run("systemctl is-system-running").stdout.strip() == "running"
     assert guest.run("swapon --noheadings --show=NAME").stdout.strip() == "/swapfile"

@@ -171,6 +171,15 @@ def test_a_repair_that_takes_longer_than_a_second_is_a_broken_promise() -> None:
     assert promises.undone("x", "1", "max", 0.9, back=True).kept
     assert not promises.undone("x", "1", "max", 1.1, back=True).kept
     assert not promises.undone("x", "1", "max", 0.1, back=False).kept
+    # unless the machine takes longer for any change of that kind
+    assert promises.undone("x", "1", "max", 1.1, back=True, change_seconds=1.2).kept
+    assert not promises.undone("x", "1", "max", 1.1, back=True, change_seconds=0.9).kept
+
+
+def test_a_command_is_timed_by_the_median() -> None:
+    took = probe.time_command(3, ["sleep", "0.1"])["seconds"]
+    assert isinstance(took, float)
+    assert took >= 0.1
 
 
 def test_the_guarantee_is_three_quarters_of_a_core() -> None:

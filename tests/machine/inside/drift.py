@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-_PAUSE_SECONDS = 0.002
+_PAUSE_SECONDS = 0.01
 _PATIENCE_SECONDS = 30.0
 _CALM_SECONDS = 0.6
 """As it was for this long, it is taken to be undone. Docker says so later than it does it, and what
