@@ -40,7 +40,7 @@ SOURCE: Final = machine.Source(
     over=stage.SOURCE,
 )
 
-_UP_SECONDS: Final = 150.0
+_UP_SECONDS: Final = 400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ def open_hub(layer: machine.Layer) -> Iterator[HubLab]:
         guest.forward_socket("/run/docker.sock", dockerd)
         port = _free_port()
         guest.forward_loopback(stage.HUB_PORT, port)
-        engine = docker.APIClient(base_url=f"unix://{dockerd}", version="auto", timeout=60)
+        engine = docker.APIClient(base_url=f"unix://{dockerd}", version="auto", timeout=180)
         with Client(str(local)) as client:
             try:
                 yield HubLab(

@@ -15,7 +15,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.machine.hub.web import Answer, Rest, call_server
 
-_REPLY_SECONDS: Final = 120.0
+_REPLY_SECONDS: Final = 300.0
 _CLOSED_SECONDS: Final = 5.0
 
 

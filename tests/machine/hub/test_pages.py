@@ -25,7 +25,7 @@ HOME: Final = "/hub/home"
 MACHINE: Final = "/services/enforcer/"
 ADMIN: Final = "/services/enforcer/admin"
 
-_SECONDS: Final = 90.0
+_SECONDS: Final = 240.0
 """A page takes some five seconds, a start half a minute, where the processor is emulated."""
 _QUEUE: Final = """
 [resource_profiles.Shared]

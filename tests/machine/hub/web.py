@@ -13,7 +13,7 @@ from http.client import HTTPException
 from http.cookiejar import CookieJar
 from typing import Any, Final
 
-ANSWER_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 180.0
 _HUB: Final = "/hub/"
 
 
@@ -86,7 +86,7 @@ class Rest:
         """Ask for its end."""
         return self.call("DELETE", self._server_path(user, server))
 
-    def wait(self, user: str, server: str = "", *, seconds: float = 120.0) -> bool:
+    def wait(self, user: str, server: str = "", *, seconds: float = 400.0) -> bool:
         """Wait until a start has come to its end: true if it is up, false if there is none."""
         deadline = time.monotonic() + seconds
         while True:
@@ -98,14 +98,14 @@ class Rest:
             assert time.monotonic() < deadline, f"{user}'s server is still {found['pending']}ing"
             time.sleep(0.5)
 
-    def wait_gone(self, user: str, server: str = "", *, seconds: float = 60.0) -> None:
+    def wait_gone(self, user: str, server: str = "", *, seconds: float = 180.0) -> None:
         """Wait until the hub has no such server any more."""
         deadline = time.monotonic() + seconds
         while self.server(user, server) is not None:
             assert time.monotonic() < deadline, f"{user}'s server does not end"
             time.sleep(0.5)
 
-    def told(self, user: str, server: str = "", *, seconds: float = 120.0) -> list[dict[str, Any]]:
+    def told(self, user: str, server: str = "", *, seconds: float = 400.0) -> list[dict[str, Any]]:
         """Read the progress of a start to its end: the events that its page shows."""
         request = urllib.request.Request(  # noqa: S310 - our own address
             f"{self.address}/hub/api{self._server_path(user, server)}/progress",
