@@ -11,15 +11,19 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
+from tests.examples import FEW, HURRIED, USUAL
+
 # A slow machine is no failure, and a run that failed must fail again.
-hypothesis.settings.register_profile(
-    "enforcer",
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    derandomize=True,
-    print_blob=True,
-    database=None,
-)
+for _name, _examples in (("enforcer", USUAL), (HURRIED, FEW)):
+    hypothesis.settings.register_profile(
+        _name,
+        max_examples=_examples,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        derandomize=True,
+        print_blob=True,
+        database=None,
+    )
 hypothesis.settings.load_profile("enforcer")
 
 _HERE = Path(__file__).parent

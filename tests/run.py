@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.examples import HURRIED
+
 PURE_TIER = "the pure tier"
 LINT_SECONDS = 300.0
 
@@ -41,8 +43,9 @@ need is installed with apt. What comes after a step of pytest that failed is lef
 KVM: the whole then takes about an hour there.
 
 Every other word goes to pytest: -k, -x, --lf, paths, tests/unit/test_x.py::test_y. The linters run
-all the same: they keep caches and take few seconds. When pytest runs all of the unit tests, and
-there is no hurry (--fast), these must cover every branch of the pure tier.
+all the same: they keep caches and take few seconds. When pytest runs all of the unit tests, these
+must cover every branch of the pure tier; but not with --fast, which also tries properties on fewer
+examples.
 """
 
 
@@ -206,6 +209,8 @@ def _parts(request: Request, checkout: Path) -> dict[str, list[str]]:
     pytest = [sys.executable, "-m", "pytest", *request.words]
     if sys.stdout.isatty():
         pytest.append("--color=yes")
+    if request.fast:
+        pytest.append(f"--hypothesis-profile={HURRIED}")
     if request.paths:
         return {"pytest": [*pytest, *(("-m", _QUICK) if request.fast else ())]}
     coverage = ("--cov", "--cov-report=") if request.covered else ()

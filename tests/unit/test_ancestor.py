@@ -14,6 +14,7 @@ from enforcer.ancestor import convert
 from enforcer.ancestor.toml import Value, format_document, format_value
 from enforcer.config import ConfigError, Mistake
 from enforcer.model import Config
+from tests.examples import examples
 from tests.unit.configs import CAPACITY, parse
 
 # As the ancestor's guide has it.
@@ -320,7 +321,7 @@ def old_configs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(old_configs(), st.sampled_from([repr, ascii]))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_old_configuration_comes_out_as_what_it_was(old: dict[str, Any], write: Any) -> None:  # noqa: ANN401 - repr or ascii
     text = "".join(f"c.X.{name} = {write(value)}\n" for name, value in old.items())
     made = tomllib.loads(convert(text, CAPACITY, source="old.py"))

@@ -32,6 +32,7 @@ from enforcer.policy import check_claim
 from enforcer.quantities import PAGE, Bytes, Cpus
 from enforcer.regrant import regrant
 from enforcer.room import NOTHING, Amount, guarantees, limits, profile_total, promised, workload
+from tests.examples import examples
 from tests.unit.lab import a_config, cores, gib, some_rights
 
 USERS = ("ada", "bob", "carol")
@@ -427,6 +428,6 @@ class Queueing(Lives):
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=60, stateful_step_count=40)
+TestLives.settings = settings(max_examples=examples(60), stateful_step_count=40)
 TestQueueing = Queueing.TestCase
-TestQueueing.settings = settings(max_examples=60, stateful_step_count=40)
+TestQueueing.settings = settings(max_examples=examples(60), stateful_step_count=40)

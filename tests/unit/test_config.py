@@ -10,6 +10,7 @@ from enforcer.config import parse_config
 from enforcer.config.document import Document, Section
 from enforcer.model import AdmissionMode, Capacity, Config
 from enforcer.quantities import CORE, GIB, MIB, Bytes, Cpus
+from tests.examples import examples
 from tests.unit.configs import CAPACITY, VALID, document, parse, trees
 
 EXAMPLE = (Path(__file__).parents[2] / "systemd" / "enforcer.toml").read_text(encoding="utf-8")
@@ -211,7 +212,7 @@ def test_the_example_names_every_key_there_is() -> None:
     assert {key for key in keys_of(Document) if key not in EXAMPLE} == set()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(trees())
 def test_any_valid_document_gives_a_configuration_that_holds_together(
     tree: dict[str, Any],

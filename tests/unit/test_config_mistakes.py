@@ -12,6 +12,7 @@ from enforcer.config.mistakes import show, show_place
 from enforcer.errors import InvalidError
 from enforcer.model import Capacity
 from enforcer.quantities import GIB, MIB, Bytes
+from tests.examples import examples
 from tests.unit.configs import CAPACITY, VALID, document, parse, trees
 
 
@@ -348,13 +349,13 @@ def test_values_are_shown_in_a_few_words() -> None:
     assert show_place(("a b", 2, "x" * 100, "\n")) == f'"a b"[2]."{"x" * 57}..."."\\n"'
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.text(max_size=200))
 def test_whatever_text_comes_only_our_own_error_does(text: str) -> None:
     attempt(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.text(alphabet='[]{}.="\'\\\n #,a1-_"', max_size=60))
 def test_whatever_looks_like_toml_only_our_own_error_comes(text: str) -> None:
     attempt(text)
@@ -377,7 +378,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(trees(), st.data())
 def test_a_valid_document_with_anything_changed_in_it_is_valid_or_told_where(
     tree: dict[str, Any], data: st.DataObject

@@ -27,6 +27,7 @@ from enforcer.quantities import MIB, PAGE, Bytes, Cpus
 from enforcer.shares import MIN_QUOTA, Contention
 from enforcer.slices import KERNELS_OWN
 from enforcer.tree import Totals
+from tests.examples import examples
 from tests.unit.worlds import (
     LARGE,
     SMALL,
@@ -373,7 +374,7 @@ def admitted(draw: st.DrawFn) -> Admitted:
     return Admitted(config=made, leases=tuple(leases), totals=totals)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(admitted(), st.data())
 def test_floors_add_up_limits_narrow_down_and_no_order_matters(
     one: Admitted, data: st.DataObject

@@ -13,6 +13,7 @@ from enforcer.config import parse_config
 from enforcer.errors import EnforcerError, ForbiddenError, InvalidError, NotFoundError
 from enforcer.model import AdmissionMode, Claim, Config, Rights
 from enforcer.quantities import CORE, GIB, MIB, Bytes, Cpus
+from tests.examples import examples
 from tests.unit.configs import CAPACITY, NAMES, VALID, document, parse, trees
 
 LAB = (
@@ -287,7 +288,7 @@ def test_the_bounds_end_at_the_users_total() -> None:
     assert (bounds.mem_limit, bounds.mem_guarantee) == (GIB, GIB)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(trees(), NAMES.filter(lambda name: not set(name) & set("/:~.")), st.data())
 def test_rights_hold_together_whatever_groups_a_user_is_in(
     tree: dict[str, Any], user: str, data: st.DataObject

@@ -45,6 +45,7 @@ from enforcer.names import (
 from enforcer.quantities import Bytes, Cpus
 from enforcer.reconcile import Known, Reconciled, reconcile
 from enforcer.shares import Contention
+from tests.examples import examples
 from tests.unit.test_desired import Admitted, admitted
 from tests.unit.worlds import TOP, as_desired, config, container, cpus, gib, lease, observed
 
@@ -448,7 +449,7 @@ def _wished(one: Admitted) -> Desired:
     return desired(one.config, one.leases, observed(), totals=one.totals)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(admitted(), admitted())
 def test_from_any_wish_to_any_other_one_step_is_enough(one: Admitted, other: Admitted) -> None:
     before, after = _wished(one), _wished(other)
@@ -459,7 +460,7 @@ def test_from_any_wish_to_any_other_one_step_is_enough(one: Admitted, other: Adm
     assert act(after, settled, known_of(after)) == ()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(admitted(), st.data())
 def test_on_the_way_no_floor_exceeds_the_one_above(one: Admitted, data: st.DataObject) -> None:
     world = observed()

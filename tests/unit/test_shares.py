@@ -15,6 +15,7 @@ from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors,
 from enforcer.quantities import CORE, Bytes, Cpus
 from enforcer.shares import MIN_QUOTA, PRESSING, Contention, caps, hurried, pressed_for, weights
 from enforcer.tree import cpu_tree, dues, members, with_room
+from tests.examples import examples
 from tests.unit.scheduler import Load, Tick, machine_for, simulate, snapshot
 from tests.unit.worlds import config, cpus, lease, observed, profile
 
@@ -100,7 +101,7 @@ def _alone(one: Crowd) -> float:
     ]
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(crowds())
 def test_after_settling_everybody_gets_their_guarantee_and_no_quota_lies_idle(
     one: Crowd,
@@ -118,7 +119,7 @@ def test_after_settling_everybody_gets_their_guarantee_and_no_quota_lies_idle(
         assert len({tuple(sorted(tick.caps.items())) for tick in watched}) == 1
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(crowds(), st.data())
 def test_dues_keep_every_limit_and_every_promise_whatever_the_order(
     one: Crowd, data: st.DataObject
@@ -140,7 +141,7 @@ def test_dues_keep_every_limit_and_every_promise_whatever_the_order(
     assert again == due
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(crowds(), st.randoms())
 def test_the_order_of_leases_changes_no_cap_and_no_weight(
     one: Crowd, chance: random.Random
