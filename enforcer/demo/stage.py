@@ -37,12 +37,12 @@ _SETUP: Final = (
         " --node-modules /opt/enforcer/proxy"
     ),
     (
-        "for _ in $(seq 90); do curl -s --unix-socket /run/enforcer/enforcer.sock"
+        "for _ in $(seq 300); do curl -s --unix-socket /run/enforcer/enforcer.sock"
         " http://e/v1/status | jq -e '.docker_ok and (.drift | length == 0)' && exit; sleep 1;"
         " done; exit 1"
     ),
     (
-        "for path in hub/health hub/login services/enforcer/; do for _ in $(seq 80); do"
+        "for path in hub/health hub/login services/enforcer/; do for _ in $(seq 200); do"
         f" curl -fs -o /dev/null http://127.0.0.1:{HUB_PORT}/$path && continue 2; sleep 3; done;"
         " systemctl --no-pager status jupyterhub jupyterhub-proxy enforcer-pages; exit 1; done"
     ),

@@ -215,7 +215,7 @@ def test_memory_that_runs_out_is_warned_of_and_told_by_what_it_killed(
     visit.shoot_looks("u02", HOME, "machine-home-receipt", told, tuple(LOOKS))
     (known,) = hub.client.receipts("u02")
     assert (known.lease_id, known.reason) == (lease.id, EndReason.OOM_LIMIT)
-    assert known.oom_kills == 2
+    assert known.oom_kills >= 2
     assert lease.mem_limit * 0.95 < known.memory_peak <= lease.mem_limit
     assert not hub.exists(lease.unit)
     until(lambda: hub.api.server("u02") is None, _SECONDS)

@@ -24,7 +24,7 @@ systemctl restart jupyterhub
 
 hub=http://127.0.0.1:8000
 token=0123456789abcdef-the-labs-own
-for _ in $(seq 150); do
+for _ in $(seq 600); do
     curl -fs -o /dev/null $hub/hub/health && break
     sleep 1
 done
