@@ -243,6 +243,14 @@ class Guest:
         """
         before = self.read(_BOOT_ID)
         self.run("systemctl reboot", check=False)
+        self.await_boot(before, timeout_seconds)
+
+    def await_boot(self, before: str, timeout_seconds: float) -> None:
+        """Wait until the guest is up after another boot than the one with this id.
+
+        Raises:
+            UnavailableError: ``machine.login``, ``machine.reboot``: not in that time.
+        """
         self._connection.close()
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:

@@ -85,6 +85,16 @@ def test_a_reboot_keeps_the_disk_and_brings_everything_up(guest: machine.Guest) 
     assert machine.DEMO_IMAGE in guest.run("docker images").stdout.replace("   latest", ":latest")
 
 
+@pytest.mark.long
+def test_a_panic_of_the_kernel_is_followed_by_another_boot(guest: machine.Guest) -> None:
+    before = guest.read("/proc/sys/kernel/random/boot_id")
+    guest.run("(sleep 1; echo c > /proc/sysrq-trigger) >/dev/null 2>&1 &")
+    guest.hang_up()
+    time.sleep(5)
+    guest.await_boot(before, timeout_seconds=900)
+    assert guest.run("systemctl is-system-running").stdout.strip() == "running"
+
+
 def test_a_failing_command_says_what_it_said(guest: machine.Guest) -> None:
     with pytest.raises(machine.CommandError, match="no such flag") as caught:
         guest.run("echo no such flag >&2; exit 3")
