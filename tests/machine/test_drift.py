@@ -14,7 +14,7 @@ from enforcer.model import Claim, LeaseState
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, cgroup_path, parent
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, CHECKOUT, Lab, until
-from tests.machine.test_machine import on_each_suite
+from tests.machine.test_machine import mostly_on_one
 
 INSIDE: Final = Path(__file__).parent / "inside"
 SECOND: Final = 1.0
@@ -31,7 +31,7 @@ _CLAIM: Final = Claim(
 )
 
 
-@on_each_suite
+@mostly_on_one
 def test_every_changed_limit_is_as_it_was_within_a_second(suite: str, lab: Lab) -> None:
     del suite
     lease = lab.place(_CLAIM)

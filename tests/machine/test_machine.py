@@ -18,6 +18,14 @@ from enforcer.errors import UnavailableError
 from enforcer.machine.cache import Cache
 
 on_each_suite = pytest.mark.parametrize("suite", list(machine.SUITES))
+mostly_on_one = pytest.mark.parametrize(
+    "suite",
+    [
+        pytest.param(one, marks=() if one == machine.DEFAULT_SUITE else pytest.mark.long)
+        for one in machine.SUITES
+    ],
+)
+"""The same for what takes minutes where the machine is emulated."""
 
 WAIT_SECONDS = 60.0
 

@@ -18,7 +18,7 @@ from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, Lab, until
 
 CONFIG: Final = (Path(__file__).parent / "enforcer.toml").read_text()
-SWAPPING: Final = CONFIG.replace("mem_limit =", 'swap_limit = "512 MiB"\nmem_limit =')
+SWAPPING: Final = CONFIG.replace("mem_limit =", 'swap_limit = "128 MiB"\nmem_limit =')
 """Everybody may swap: then a guarantee has to keep its own from being swapped out."""
 
 GUARANTEE: Final = 450 * MIB
@@ -86,7 +86,13 @@ HOGS: Final = (
 """One in each profile who grows until stopped, and one who fills the page cache."""
 
 
-@pytest.mark.parametrize("swap", [True, False], ids=["with swap", "without swap"])
+@pytest.mark.parametrize(
+    "swap",
+    [
+        pytest.param(True, id="with swap"),
+        pytest.param(False, id="without swap", marks=pytest.mark.long),
+    ],
+)
 def test_hogs_are_stopped_and_a_guarantee_keeps_its_whole_working_set(
     lab: Lab, *, swap: bool
 ) -> None:
