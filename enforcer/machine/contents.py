@@ -31,12 +31,12 @@ DISK_GIB = 10
 DISK_OPTIONS = ("-t", "ext4", "-L", "root", "-m", "0", "-J", "size=32", "-E", "root_owner=0:0")
 
 # noinit_itable: nothing is to write inode tables behind the tests' backs. mitigations=off: an
-# emulated processor pays dearly for them, and there is nobody to attack. panic, oops: two emulated
+# emulated processor pays dearly for them, and there is nobody to attack. panic: two emulated
 # processors may trip over the kernel's rewriting its own code (an int3 nobody knows of), mostly in
 # a boot; then it begins anew instead of standing still.
 KERNEL_ARGUMENTS = (
     "root=/dev/vda rw rootflags=noinit_itable console=ttyS0 psi=1 net.ifnames=0 apparmor=0"
-    " mitigations=off panic=1 oops=panic quiet"
+    " mitigations=off panic=1 quiet"
 )
 
 PACKAGES = (

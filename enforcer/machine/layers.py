@@ -19,7 +19,7 @@ from pathlib import Path
 from enforcer.errors import EnforcerError, UnavailableError
 from enforcer.machine import contents, image, qemu
 from enforcer.machine.cache import Cache, Layer, Wish
-from enforcer.machine.guest import Guest
+from enforcer.machine.guest import CommandError, Guest
 from enforcer.machine.progress import Progress, calling, run_command
 from enforcer.machine.recipe import (
     Hardware,
@@ -29,7 +29,7 @@ from enforcer.machine.recipe import (
     installed_key,
     source_digest,
 )
-from enforcer.machine.ssh import Connection
+from enforcer.machine.ssh import CONNECTION_LOST, Connection
 
 DISK = "disk.qcow2"
 MEMORY = "memory"
@@ -127,12 +127,15 @@ def ensure_installed(cache: Cache, booted: Layer, source: Source, progress: Prog
     def build(folder: Path) -> None:
         with cache.use(booted):
             (folder / HARDWARE).write_bytes((booted.folder / HARDWARE).read_bytes())
-            _lay_disk(booted.folder / DISK, "qcow2", folder / DISK)
-            copy = ("cp", "--sparse=always", "--reflink=auto", str(booted.folder / MEMORY))
-            run_command((*copy, str(folder / MEMORY)), lambda: None, _DISK_SECONDS)
             label = "Installing the enforcer in the virtual machine"
-            with progress(label) as waiting, calling(waiting):
-                _install_and_save(folder, booted, source, files)
+            with progress(label) as waiting, calling(waiting), _console_told(folder / CONSOLE):
+                try:
+                    _install_and_save(folder, booted, source, files)
+                except CommandError as error:
+                    # An emulated kernel may have ended by itself: see contents.KERNEL_ARGUMENTS.
+                    if error.completed.code != CONNECTION_LOST:
+                        raise
+                    _install_and_save(folder, booted, source, files)
 
     wish = Wish(
         suite=_suite(booted),
@@ -245,6 +248,9 @@ def _boot_and_save(folder: Path, disk: Layer, hardware: Hardware, commands: Sequ
 def _install_and_save(
     folder: Path, booted: Layer, source: Source, files: Mapping[str, bytes]
 ) -> None:
+    _lay_disk(booted.folder / DISK, "qcow2", folder / DISK)
+    copy = ("cp", "--sparse=always", "--reflink=auto", str(booted.folder / MEMORY))
+    run_command((*copy, str(folder / MEMORY)), lambda: None, _DISK_SECONDS)
     spec = _Spec(
         folder=folder,
         base=booted.chain()[-1].folder,

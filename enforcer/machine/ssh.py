@@ -13,6 +13,8 @@ from enforcer.errors import UnavailableError
 
 LOGIN_SECONDS = 30.0
 CONTROL_SECONDS = 45.0
+CONNECTION_LOST = 255
+"""The code of ssh itself, instead of the command's."""
 _ALIAS = "enforcer-guest"
 _TRIES_APART_SECONDS = 0.5
 
