@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 from enforcer.quantities import GIB, format_bytes
 
-_DIGITS: Final = 1000
 """Numbers in a form have three decimals, rounded down: no more than what there is."""
 
 
@@ -34,8 +32,13 @@ def both(cpu: float, memory: int) -> str:
 
 
 def field(amount: float) -> str:
-    """Write what goes into a form's number field."""
-    return f"{math.floor(amount * _DIGITS + 1e-9) / _DIGITS:.3f}".rstrip("0").rstrip(".")
+    """Write what goes into a form's number field: never more than the amount.
+
+    Below one, three decimals would take a megabyte from somebody who has few.
+    """
+    decimals = 3 if amount >= 1 else 6
+    most = math.floor(amount * 10**decimals + 1e-6) / 10**decimals
+    return f"{most:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def gib(amount: int) -> float:

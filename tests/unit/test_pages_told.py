@@ -186,3 +186,11 @@ def test_only_new_samples_are_sent() -> None:
 def test_a_field_never_says_more_than_there_is(amount: float, other: float) -> None:
     assert float(words.field(amount)) <= amount + 1e-6
     assert (amount <= other) <= (float(words.field(amount)) <= float(words.field(other)))
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"),
+    [(0.1875, "0.1875"), (0.09375, "0.09375"), (0.1, "0.1"), (2.5714285, "2.571"), (4.0, "4")],
+)
+def test_a_small_amount_is_written_whole(amount: float, written: str) -> None:
+    assert words.field(amount) == written

@@ -37,9 +37,11 @@ export function percent(share) {
   return `${Math.round(share * 100)} %`;
 }
 
-/** What goes into a number field: three decimals, rounded down. */
+/** What goes into a number field, never more than the amount; as words.py has it. */
 export function field(amount) {
-  return trim((Math.floor(amount * 1000 + 1e-6) / 1000).toFixed(3));
+  const decimals = amount >= 1 ? 3 : 6;
+  const scale = 10 ** decimals;
+  return trim((Math.floor(amount * scale + 1e-6) / scale).toFixed(decimals));
 }
 
 /** The time of day in the reader's own zone; with the day if it is not today. */
