@@ -170,6 +170,7 @@ def test_the_charts_follow_the_kernel_and_a_resize_reaches_it(hub: HubLab, visit
     expect(dialog).to_be_hidden()
     expect(mine(home)).to_contain_text("up to 0.3 cores and 128 MiB")
     expect(mine(home)).to_contain_text("Resized until")
+    _docker_follows(hub, "u01", 128 * MIB)
     found = hub.check_kernel(hub.lease("u01"))
     assert (found.cores, found.memory) == (0.3, 128 * MIB)
     expect(fact(home, "CPU")).to_have_text(re.compile(r"^0\.(2[6-9]|3[0-3]?) of 0\.3 cores$"))
@@ -180,6 +181,11 @@ def test_the_charts_follow_the_kernel_and_a_resize_reaches_it(hub: HubLab, visit
     hub.stopped("u01")
     expect(home.get_by_text("You have no server running.")).to_be_visible()
     hub.check_nothing_of("u01")
+
+
+def _docker_follows(hub: HubLab, user: str, memory: int) -> None:
+    """Wait for the container's own limits: the leaf's hold first, and Docker is told next."""
+    until(lambda: hub.limits(hub.container(user)).scope_memory == memory)
 
 
 def test_memory_that_runs_out_is_warned_of_and_told_by_what_it_killed(
@@ -258,6 +264,7 @@ def test_everybody_sees_the_machine_and_an_admin_resizes_and_stops(
     dialog.get_by_role("button", name="Apply").click()
     expect(page.locator("#enforcer-outcome")).to_contain_text("Resized: u01's server.")
     expect(row).to_contain_text("of 128 MiB")
+    _docker_follows(hub, "u01", 128 * MIB)
     assert hub.check_kernel(hub.lease("u01")).memory == 128 * MIB
 
     row.get_by_role("button", name="Stop u01's server").click()
