@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from enforcer.api.types import LeaseReply, ReceiptReply
@@ -192,7 +192,7 @@ class Check:
             used = self.stage.cpu(MEASURED_SECONDS, [unit])[unit]
             verdict = within(promise, cores, used)
             if verdict.kept or used > cores or not left:  # too much is not measured away
-                return verdict
+                return _told(verdict, left)
 
     def _contended(self, lease: LeaseReply) -> tuple[Verdict, Verdict]:
         """Measure both in the same seconds: what one has, the others have not."""
@@ -206,7 +206,7 @@ class Check:
             )
             together = self._shared(quota, used[WORKLOAD])
             if (hers.kept and together.kept) or used[WORKLOAD] > quota or not left:
-                return hers, together
+                return _told(hers, left), _told(together, left)
 
     def _undone(self, change: scenario.Mischief) -> Verdict:
         left = _TRIES
@@ -223,7 +223,7 @@ class Check:
                 change_seconds=change_seconds,
             )
             if verdict.kept or not left:
-                return verdict
+                return _told(verdict, left)
 
     def _cgroup_of(self, program: str) -> str:
         found = self.stage.guest.run(["pgrep", "--oldest", "--exact", program])
@@ -320,6 +320,14 @@ class Check:
             found=f"{len(hers)} of {len(lines)} series",
             kept=bool(hers),
         )
+
+
+def _told(verdict: Verdict, left: int) -> Verdict:
+    """Say so where it was not the first time. left: how many more there might have been."""
+    tried = _TRIES - left
+    if tried == 1:
+        return verdict
+    return replace(verdict, found=f"{verdict.found} (measured {tried} times)")
 
 
 def load_config(text: str, memory: int) -> Config:
