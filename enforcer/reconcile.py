@@ -182,7 +182,7 @@ def _containers(desired: Desired, observed: Observed, known: Known) -> Iterable[
         container = there.get(wanted.id)
         if container is None:
             continue  # gone since; the next snapshot has no wish for it either
-        if container.kernel is not None and not _agree(wanted.limits, container.kernel):
+        if container.kernel is not None and differing(wanted.limits, container.kernel):
             yield UpdateContainer(
                 container_id=wanted.id,
                 limits=wanted.limits,
@@ -193,15 +193,22 @@ def _containers(desired: Desired, observed: Observed, known: Known) -> Iterable[
 
 def _container_cause(wanted: DesiredContainer, kernel: ContainerLimits, known: Known) -> Cause:
     last = known.containers.get(wanted.id)
-    return Cause.CHANGED if last is None or _agree(last, kernel) else Cause.DRIFT
+    return Cause.CHANGED if last is None or not differing(last, kernel) else Cause.DRIFT
 
 
-def _agree(wanted: ContainerLimits, kernel: ContainerLimits) -> bool:
-    """Swap is left out: `docker update` cannot set it alone, and the leaf's limit is in force."""
-    return (
-        _same_cpu(wanted.cpu, kernel.cpu)
-        and wanted.memory == kernel.memory
-        and wanted.tasks == kernel.tasks
+def differing(wanted: ContainerLimits, kernel: ContainerLimits) -> tuple[str, ...]:
+    """Return the names of a container's limits that the kernel has otherwise.
+
+    Swap is left out: `docker update` cannot set it alone, and the leaf's limit is in force.
+    """
+    return tuple(
+        name
+        for name, same in (
+            ("cpu", _same_cpu(wanted.cpu, kernel.cpu)),
+            ("memory", wanted.memory == kernel.memory),
+            ("tasks", wanted.tasks == kernel.tasks),
+        )
+        if not same
     )
 
 

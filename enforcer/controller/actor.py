@@ -26,12 +26,16 @@ from enforcer.model import (
 )
 from enforcer.names import UnitName
 from enforcer.ports import SliceSpec
+from enforcer.quantities import CORE, format_bytes, format_cpus
+from enforcer.reconcile import differing
 
 _log = logging.getLogger(__name__)
 
 _REPAIRS_KEPT = 200
 _SYSTEMD_REST_SECONDS = 5.0
 """After PID 1 did not answer, it is left in peace this long; the kernel holds what is set."""
+_MEMORY = frozenset({"memory", "memory_min", "memory_high", "memory_max", "swap_max"})
+_CPU = frozenset({"cpu", "cpu_quota"})
 _NO_ANSWER = frozenset({"systemd.timeout", "systemd.unavailable"})
 """Another error is about one unit, and must not keep the others from what they need."""
 
@@ -232,8 +236,10 @@ class Actor:
             return
         since = observed.drift_seen_at.get(UnitName(container.cgroup_parent), observed.taken_at)
         seconds = (mended_at or self._world.clock.monotonic()) - since
-        found, wanted = container.kernel, action.limits
-        self._record(f"container {container.id[:12]}", "container", found, wanted, seconds)
+        subject = f"container {container.name or container.id[:12]}"
+        for field in () if container.kernel is None else differing(action.limits, container.kernel):
+            found, wanted = getattr(container.kernel, field), getattr(action.limits, field)
+            self._record(subject, field, found, wanted, seconds)
 
     async def _mend_at_once(self, action: UpdateContainer, observed: Observed) -> float | None:
         """Have PID 1 set what Docker will be told to set: that takes Docker a second or more.
@@ -257,13 +263,14 @@ class Actor:
         self, subject: str, what: str, found: object, wanted: object, seconds: float | None
     ) -> None:
         self.counters["drift", what] += 1
+        found, wanted = _words(what, found, wanted)
         self.repairs.append(
             Repair(
                 at=self._world.clock.now(),
                 subject=subject,
                 what=what,
-                found=str(found),
-                wanted=str(wanted),
+                found=found,
+                wanted=wanted,
                 seconds=seconds,
             )
         )
@@ -276,3 +283,19 @@ class Actor:
             wanted,
             extra={"unit": subject, "seconds": seconds},
         )
+
+
+def _words(field: str, found: object, wanted: object) -> tuple[str, str]:
+    """Say what a limit was and is to be as people read it; exactly, where that looks the same."""
+    said = _said(field, found), _said(field, wanted)
+    return said if said[0] != said[1] else (str(found), str(wanted))
+
+
+def _said(field: str, value: object) -> str:
+    if value is None:
+        return "no limit"
+    if field in _MEMORY and isinstance(value, int):
+        return format_bytes(value)
+    if field in _CPU and isinstance(value, int):
+        return f"{format_cpus(value)} {'core' if value == CORE else 'cores'}"
+    return str(value) or "all"

@@ -37,10 +37,11 @@ class Repair:
 
     at: float
     subject: str
-    """Unit or container."""
+    """Unit, or ``container`` and its name."""
     what: str
-    """The field (``memory_max``) or ReportDrift's stable word."""
+    """The field of Limits or ContainerLimits (``memory_max``), or ``on disk``."""
     found: str
+    """As people read it: ``1 GiB``, ``0.5 cores``, ``no limit``."""
     wanted: str
     seconds: float | None
     """From the event that showed it to the kernel holding the right value; None: not repaired."""

@@ -102,8 +102,8 @@ def test_hogs_are_stopped_and_a_guarantee_keeps_its_whole_working_set(
         lab.guest.run("swapoff -a")
     lab.guest.run(f"dd if=/dev/zero of={FILE} bs=1M count={FILE_MIB}", timeout_seconds=300)
     keeper = lab.place(_claim("kim", "Wide", GUARANTEE, CORE), _python(_KEEP))
-    _check_floors(lab, keeper)
     until(lambda: len(_passes(lab, keeper)) > IDLE_PASSES)
+    _check_floors(lab, keeper)
     idle = statistics.median(_passes(lab, keeper)[1:])
     refaults = _refaults(lab, keeper)
     hogs = _start(lab)
@@ -202,4 +202,5 @@ def _check_floors(lab: Lab, keeper: LeaseReply) -> None:
     words = (
         f"for pid in $(cat {shlex.quote(path)}/cgroup.procs); do cat /proc/$pid/oom_score_adj; done"
     )
-    assert set(lab.guest.run(words).stdout.split()) == {str(score)}
+    # while it is small it is spared more, as a server is
+    until(lambda: set(lab.guest.run(words).stdout.split()) == {str(score)})

@@ -257,7 +257,9 @@ async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
         # Docker takes its time, so PID 1 was asked first
         at_once = Call("set_scope_limits", UnitName(f"docker-{container}.scope"))
         assert at_once in lab.world.systemd.calls
-        await until(lambda: ("drift", "container") in controller.published().counters)
+        await until(lambda: len(controller.published().repairs) == 2)
+        told = [(one.what, one.found, one.wanted) for one in controller.published().repairs]
+        assert told == [("cpu", "8 cores", "1 core"), ("memory", "9 GiB", "2 GiB")]
 
 
 async def test_what_changes_while_docker_mends_a_container_is_mended_at_once_too() -> None:
@@ -274,7 +276,7 @@ async def test_what_changes_while_docker_mends_a_container_is_mended_at_once_too
         assert lab.world.systemd.calls.count(at_once) == 2
         assert len(lab.world.docker.updates) == 1, "one call at a time"
         lab.world.docker.trouble.recover()
-        await until(lambda: controller.published().counters.get(("drift", "container")) == 2)
+        await until(lambda: controller.published().counters.get(("drift", "tasks")) == 2)
         assert len(lab.world.docker.updates) == 2
 
 

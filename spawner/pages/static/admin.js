@@ -197,6 +197,11 @@ function showDrift(drift, repairs) {
   section.hidden = !drift.length && !repairs.length;
   section.querySelector("ul").replaceChildren(
     ...drift.map((one) => element("li", { class: "enf-receipt enf-receipt-bad" }, element("strong", {}, one.message), one.command ? element("code", {}, one.command) : null)),
-    ...repairs.slice(0, 20).map((one) => element("li", { class: "enf-receipt" },
-      element("span", {}, `${time(one.at)}: ${one.what} of ${one.subject} was ${one.found}, is ${one.wanted} again${one.seconds === null ? "" : ` (after ${number(one.seconds)} s)`}`))));
+    ...repairs.slice(0, 20).map((one) => element("li", { class: one.seconds === null ? "enf-receipt enf-receipt-bad" : "enf-receipt" },
+      element("span", {}, repaired(one)))));
+}
+
+function repaired(one) {
+  const found = `${time(one.at)}: ${one.what.replaceAll("_", " ")} of ${one.subject} was ${one.found}, `;
+  return one.seconds === null ? `${found}and could not be set to ${one.wanted}` : `${found}is ${one.wanted} again (after ${number(one.seconds)} s)`;
 }
