@@ -99,7 +99,7 @@ def claim(book: Book, terms: Terms, asked: Claim, now: float, new_id: str) -> Cl
     if before is not None:
         # A bound one whose container has gone had ended already, it was only not released yet.
         bound = before.state is LeaseState.BOUND
-        reason = EndReason.EXITED if bound else EndReason.REPLACED
+        reason = (before.end_reason or EndReason.EXITED) if bound else EndReason.REPLACED
         changes = (Change(before, ended(before, reason, now)), *changes)
     return Claimed(Book((*others, lease)), changes, lease, new=True)
 
@@ -127,22 +127,24 @@ def bind(book: Book, lease_id: str, container_id: str, now: float) -> Step | Bin
             container_id=container_id,
             bound_at=now if lease.bound_at is None else lease.bound_at,
             deadline=None,
+            end_reason=None,
         ),
     )
 
 
-def container_gone(book: Book, container_id: str, rules: AdmissionRules, now: float) -> Step:
-    """Note that a container runs no more: its lease is released soon, unless one comes back."""
+def container_gone(
+    book: Book, container_id: str, rules: AdmissionRules, now: float, *, stopped: bool
+) -> Step:
+    """Note that a container runs no more: its lease is released soon, unless one comes back.
+
+    stopped: somebody stopped it, which may be known a moment later than that it has gone.
+    """
     lease = book.bound_to(container_id)
-    if lease is None or lease.deadline is not None:
+    if lease is None:
         return Step(book)
-    return put(book, replace(lease, deadline=now + rules.release_seconds))
-
-
-def container_back(book: Book, container_id: str) -> Step:
-    """Note that a container runs (again)."""
-    lease = book.bound_to(container_id)
-    return Step(book) if lease is None else put(book, replace(lease, deadline=None))
+    deadline = now + rules.release_seconds if lease.deadline is None else lease.deadline
+    reason = EndReason.STOPPED if stopped else lease.end_reason
+    return put(book, replace(lease, deadline=deadline, end_reason=reason))
 
 
 def release(book: Book, lease_id: str, reason: EndReason, now: float) -> Step:
@@ -279,7 +281,8 @@ def _decide_queued(book: Book, terms: Terms, lease: Lease) -> Decision:
 def _overdue(lease: Lease, now: float) -> Lease:
     if lease.deadline is not None and lease.deadline <= now:
         bound = lease.state is LeaseState.BOUND
-        return ended(lease, EndReason.EXITED if bound else EndReason.EXPIRED, now)
+        gone = lease.end_reason or EndReason.EXITED
+        return ended(lease, gone if bound else EndReason.EXPIRED, now)
     if lease.grant_before is None or lease.resized_until is None or lease.resized_until > now:
         return lease
     return replace(lease, grant=lease.grant_before, grant_before=None, resized_until=None, notes=())
@@ -294,7 +297,6 @@ __all__ = [
     "Terms",
     "bind",
     "claim",
-    "container_back",
     "container_gone",
     "expire",
     "place",

@@ -177,6 +177,13 @@ class Docker(Protocol):
         """Yield the id of a container that changed; reconnects by itself, and yields "" then."""
         ...
 
+    def stopped(self) -> frozenset[str]:
+        """Return the containers that the events said somebody has stopped; the latest at least.
+
+        Others ended by themselves, or while nobody followed the events.
+        """
+        ...
+
 
 class Host(Protocol):
     """The machine, through psutil and the user database."""

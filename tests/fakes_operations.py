@@ -87,9 +87,9 @@ class FakeOperations:
         self._take(step)
 
     def gone(self, container_id: str) -> None:
-        """Note that a container runs no more."""
+        """Note that a container runs no more: it ended by itself."""
         rules, now = self.config.admission, self.clock.now()
-        self._take(transitions.container_gone(self.book, container_id, rules, now))
+        self._take(transitions.container_gone(self.book, container_id, rules, now, stopped=False))
 
     def end(self, lease_id: str, reason: EndReason) -> None:
         """End a lease by itself, and let the queue move up."""

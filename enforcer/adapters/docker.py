@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -40,6 +41,8 @@ _KNOWN_SECONDS: Final = 300.0
 """An inspected container is looked at again after this long, whatever the events say."""
 _STUCK_SECONDS: Final = 60.0
 _MOST_STUCK: Final = 3
+_STOPPED_KEPT: Final = 1000
+"""More than a machine's containers: each is asked for within a tick or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class DockerEngine:
         self._known: dict[str, _Known] = {}
         self._changed: set[str] = set()
         self._stuck: dict[str, float] = {}
+        self._stopped: deque[str] = deque(maxlen=_STOPPED_KEPT)
 
     async def containers(self) -> Mapping[str, Container]:
         """Return every container by id, stopped ones too, without kernel fields.
@@ -123,15 +127,24 @@ class DockerEngine:
         try:
             async with aclosing(dockerevents.follow(self._socket)) as events:
                 async for event in events:
-                    self._following = event != dockerevents.LOST
-                    if event in {"", dockerevents.LOST}:
+                    self._following = event is not None
+                    container_id = "" if event is None else event.container_id
+                    if not container_id:
                         self._known.clear()
-                    self._changed.add(event)
-                    self._stuck.pop(event, None)
-                    if self._following:
-                        yield event
+                    self._changed.add(container_id)
+                    self._stuck.pop(container_id, None)
+                    if event is not None:
+                        if event.action == "stop":
+                            self._stopped.append(container_id)
+                        elif event.action == "start" and container_id in self._stopped:
+                            self._stopped.remove(container_id)
+                        yield container_id
         finally:
             self._following = False
+
+    def stopped(self) -> frozenset[str]:
+        """Return the containers that somebody has stopped while the events were followed."""
+        return frozenset(self._stopped)
 
     async def close(self) -> None:
         """End the calls under way and give the connections back."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import aiohttp
 
-from enforcer.adapters.dockerjson import EVENT_FILTERS, parse_event
+from enforcer.adapters.dockerjson import EVENT_FILTERS, Event, parse_event
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,11 @@ _LONGEST_PAUSE_SECONDS: Final = 5.0
 _LONGEST_LINE: Final = 1 << 20
 """An event carries the container's labels, which may be of any size."""
 
-LOST: Final = "lost"
-"""The stream broke off."""
 
+async def follow(socket: Path) -> AsyncGenerator[Event | None, None]:
+    """Yield what each event tells; None when the stream has broken off. Never ends by itself.
 
-async def follow(socket: Path) -> AsyncGenerator[str, None]:
-    """Yield "" when a stream begins or something in it was lost, `LOST` when it breaks off.
-
-    In between the ids of containers that changed. Never ends by itself.
+    One about any container comes when a stream begins, and where something in it was lost.
     """
     pause = _FIRST_PAUSE_SECONDS
     while True:
@@ -48,12 +45,12 @@ async def follow(socket: Path) -> AsyncGenerator[str, None]:
         except (aiohttp.ClientError, OSError) as error:
             level = logging.WARNING if pause == _FIRST_PAUSE_SECONDS else logging.DEBUG
             log.log(level, "no events from dockerd: %s", str(error) or type(error).__name__)
-        yield LOST
+        yield None
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-async def _stream(socket: Path) -> AsyncGenerator[str, None]:
+async def _stream(socket: Path) -> AsyncGenerator[Event, None]:
     timeout = aiohttp.ClientTimeout(
         total=None, connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS
     )
@@ -66,14 +63,14 @@ async def _stream(socket: Path) -> AsyncGenerator[str, None]:
             )
         async with response:
             response.raise_for_status()
-            yield ""
+            yield Event()
             async with aclosing(_events(response.content)) as events:
                 async for event in events:
                     yield event
 
 
-async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:
-    """Split into lines; one that is too long is skipped, and "" takes its place."""
+async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[Event, None]:
+    """Split into lines; one that is too long is skipped, and may be about any container."""
     pending = bytearray()
     skipping = False
     while chunk := await content.readany():
@@ -81,7 +78,7 @@ async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:
         for line in lines:
             pending += line
             if skipping or pending.strip():
-                yield "" if skipping else parse_event(bytes(pending))
+                yield Event() if skipping else parse_event(bytes(pending))
             pending.clear()
             skipping = False
         pending += rest

@@ -27,6 +27,7 @@ EVENT_FILTERS: Final = {
         "create",
         "start",
         "die",
+        "stop",
         "destroy",
         "update",
         "oom",
@@ -36,6 +37,17 @@ EVENT_FILTERS: Final = {
     ],
 }
 """What changes a container; not, for instance, every command executed in one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What dockerd told: about which container, "" for any, and Docker's word for it.
+
+    It says ``stop`` after ``die``, and only if it was asked to stop it.
+    """
+
+    container_id: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +158,16 @@ def update_body(limits: ContainerLimits, *, by_quota: bool) -> dict[str, int]:
     return body
 
 
-def parse_event(line: bytes) -> str:
-    """Return the id of the container that an event is about; "" if that cannot be told."""
+def parse_event(line: bytes) -> Event:
+    """Read one line of ``GET /events``; what cannot be read may be about any container."""
     try:
-        event = json.loads(line)
+        event = _mapping(json.loads(line))
     except (ValueError, RecursionError):
-        return ""
-    container_id = _text(_mapping(_mapping(event).get("Actor")), "ID")
-    return container_id if _ID.fullmatch(container_id) else ""
+        return Event()
+    container_id = _text(_mapping(event.get("Actor")), "ID")
+    if not _ID.fullmatch(container_id):
+        return Event()
+    return Event(container_id, _text(event, "Action"))
 
 
 def _lease_id(labels: Mapping[str, object]) -> str | None:

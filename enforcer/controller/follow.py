@@ -28,7 +28,10 @@ def follow(book: Book, terms: Terms, observed: Observed) -> Step:
             there = observed.containers.get(lease.container_id or "")
             if lease.container_id is not None and (there is None or not there.running):
                 rules = terms.config.admission
-                step = transitions.container_gone(book, lease.container_id, rules, now)
+                stopped = lease.container_id in observed.stopped
+                step = transitions.container_gone(
+                    book, lease.container_id, rules, now, stopped=stopped
+                )
                 book = _take(changes, step)
     book = _take(changes, transitions.expire(book, now))
     book = _take(changes, transitions.promote(book, terms, now))

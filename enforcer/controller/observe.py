@@ -42,6 +42,7 @@ class Observer:
             host_weights=weights,
             host=host,
             drift_seen_at=written,
+            stopped=self._world.docker.stopped(),
             unlasting=frozenset(unit for unit in FIXED if not self._world.systemd.is_lasting(unit)),
         )
 

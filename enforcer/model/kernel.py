@@ -140,5 +140,7 @@ class Observed:
     """The whole machine: CPU time used, memory in use, PSI; the rest is zero."""
     drift_seen_at: Mapping[UnitName, float] = field(default_factory=lambda: MappingProxyType({}))
     """Unit whose control files were written since the last snapshot → monotonic seconds of that."""
+    stopped: frozenset[str] = frozenset()
+    """Containers that somebody has stopped through Docker; others that are gone ended alone."""
     unlasting: frozenset[UnitName] = frozenset()
     """Slices of unit files for which nothing is on disk: their limits would not outlive a boot."""

@@ -99,6 +99,21 @@ class DockerContract:
         await hands.remove(one)
         assert await hands.docker.containers() == {}
 
+    async def test_a_container_that_was_stopped_is_told_from_one_that_ended(
+        self, hands: Hands
+    ) -> None:
+        async with following(hands.docker) as seen:
+            stopped = await hands.run("stopped", Wanted())
+            removed = await hands.run("removed", Wanted())
+            await hands.remove(removed)
+            await hands.stop(stopped)
+            while stopped not in hands.docker.stopped():
+                await told(seen, stopped)
+            assert removed not in hands.docker.stopped()
+            await hands.start(stopped)
+            while stopped in hands.docker.stopped():
+                await told(seen, stopped)
+
     async def test_a_container_without_parent_limits_or_label_has_none(self, hands: Hands) -> None:
         one = await hands.run("plain", Wanted())
         container = (await hands.docker.containers())[one]

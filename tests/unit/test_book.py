@@ -167,7 +167,7 @@ def test_another_claim_for_a_running_server_is_a_conflict() -> None:
 
 def test_another_claim_after_the_container_has_gone_ends_the_old_lease() -> None:
     book, _ = bound()
-    book = transitions.container_gone(book, "box", TERMS.config.admission, 1002).book
+    book = transitions.container_gone(book, "box", TERMS.config.admission, 1002, stopped=False).book
     _, changes, lease, _ = transitions.claim(book, TERMS, a_claim(guarantee=(2, 0)), 1003, "new")
     assert changes[0].after.end_reason is EndReason.EXITED
     assert lease.id == "new"
@@ -211,27 +211,42 @@ def test_only_a_lease_that_waits_for_a_container_is_bound() -> None:
 def test_a_lease_is_released_some_time_after_its_container_has_gone() -> None:
     rules = TERMS.config.admission
     book, _ = bound()
-    gone = transitions.container_gone(book, "box", rules, 1100)
+    gone = transitions.container_gone(book, "box", rules, 1100, stopped=False)
     assert only(gone).after.deadline == 1110
-    assert transitions.container_gone(gone.book, "box", rules, 1105) == Step(gone.book)
-    assert transitions.container_gone(book, "unknown", rules, 1105) == Step(book)
+    again = transitions.container_gone(gone.book, "box", rules, 1105, stopped=False)
+    assert again == Step(gone.book)
+    assert transitions.container_gone(book, "unknown", rules, 1105, stopped=False) == Step(book)
     assert transitions.expire(gone.book, 1109) == Step(gone.book)
     ended = only(transitions.expire(gone.book, 1110)).after
     assert (ended.state, ended.end_reason, ended.ended_at) == ("released", "exited", 1110)
     assert ended.deadline is None
 
 
-def test_a_container_that_comes_back_keeps_its_lease() -> None:
+def test_a_container_that_somebody_stopped_did_not_end_by_itself() -> None:
+    rules = TERMS.config.admission
     book, _ = bound()
-    gone = transitions.container_gone(book, "box", TERMS.config.admission, 1100).book
-    assert transitions.container_back(gone, "box").book == book
-    assert transitions.container_back(book, "box") == Step(book)
-    assert transitions.container_back(book, "unknown") == Step(book)
+    gone = transitions.container_gone(book, "box", rules, 1100, stopped=False).book
+    # that it was stopped is told after that it has gone, and once
+    told = transitions.container_gone(gone, "box", rules, 1101, stopped=True).book
+    kept = transitions.container_gone(told, "box", rules, 1102, stopped=False)
+    assert kept == Step(told)
+    ended = only(transitions.expire(told, 1110)).after
+    assert (ended.end_reason, ended.ended_at) == ("stopped", 1110)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_container_that_comes_back_keeps_its_lease(*, stopped: bool) -> None:
+    rules = TERMS.config.admission
+    book, lease = bound()
+    gone = transitions.container_gone(book, "box", rules, 1100, stopped=stopped).book
+    back = transitions.bind(gone, lease.id, "box", 1101)
+    assert isinstance(back, Step)
+    assert back.book == book
 
 
 def test_a_new_container_may_take_the_place_of_one_that_has_gone() -> None:
     book, lease = bound()
-    book = transitions.container_gone(book, "box", TERMS.config.admission, 1100).book
+    book = transitions.container_gone(book, "box", TERMS.config.admission, 1100, stopped=False).book
     again = transitions.claim(book, TERMS, ONE_CORE, 1101, "other")
     assert (again.lease.id, again.lease.deadline) == (lease.id, 1201)
     step = transitions.bind(again.book, lease.id, "box2", 1150)

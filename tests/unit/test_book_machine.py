@@ -240,14 +240,11 @@ class Lives(RuleBasedStateMachine):
         assert after is not None
         assert (after.state, after.container_id) == (LeaseState.BOUND, container)
 
-    @rule(container=st.sampled_from(CONTAINERS))
-    def container_goes(self, container: str) -> None:
+    @rule(container=st.sampled_from(CONTAINERS), stopped=st.booleans())
+    def container_goes(self, container: str, *, stopped: bool) -> None:
         rules = self.config.admission
-        self.take(*transitions.container_gone(self.book, container, rules, self.now))
-
-    @rule(container=st.sampled_from(CONTAINERS))
-    def container_comes_back(self, container: str) -> None:
-        self.take(*transitions.container_back(self.book, container))
+        step = transitions.container_gone(self.book, container, rules, self.now, stopped=stopped)
+        self.take(*step)
 
     @precondition(lambda self: self.book.leases)
     @rule(draw=st.data(), tick=st.booleans())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from enforcer.adapters.fakes import FakeWorld
-from enforcer.adapters.fakes.docker import Wanted
+from enforcer.adapters.fakes.docker import FakeDocker, Wanted
 from enforcer.adapters.fakes.systemd import Call
 from enforcer.config import parse_config
 from enforcer.controller import ConfigFile, Controller, World
@@ -171,7 +171,12 @@ async def test_of_two_claims_for_the_last_free_guarantee_one_wins() -> None:
         assert sum(isinstance(one, EnforcerError) for one in results) == 1
 
 
-async def test_a_container_is_bound_to_its_lease_and_its_end_releases_it() -> None:
+@pytest.mark.parametrize(
+    ("end", "reason"), [(FakeDocker.exit, EndReason.EXITED), (FakeDocker.stop, EndReason.STOPPED)]
+)
+async def test_a_container_is_bound_to_its_lease_and_its_end_releases_it(
+    end: Callable[[FakeDocker, str], None], reason: EndReason
+) -> None:
     lab = Lab()
     async with lab.running() as controller:
         lease, _ = await controller.claim(TINY)
@@ -179,14 +184,14 @@ async def test_a_container_is_bound_to_its_lease_and_its_end_releases_it() -> No
         await until(lambda: lab.state(lease) is LeaseState.BOUND)
         lab.world.kernel.set_usage(LEAF, Usage(cpu_usec=7_000_000, memory_peak=Bytes(GIB)))
         await controller.tick()
-        lab.world.docker.stop(container)
+        end(lab.world.docker, container)
         lab.world.docker.remove(container)
         await until(lambda: controller.lease(lease.id).deadline is not None)
         lab.world.clock.advance(controller.config.admission.release_seconds + 1)
         await controller.tick()
         assert lab.state(lease) is None
         (receipt,) = await controller.receipts("ann", 10)
-        assert receipt.reason is EndReason.EXITED
+        assert receipt.reason is reason
         assert receipt.cpu_seconds == 7.0
         assert receipt.memory_peak == GIB
 

@@ -13,6 +13,7 @@ import pytest
 
 from enforcer.adapters.docker import DockerEngine
 from enforcer.adapters.dockerjson import (
+    Event,
     parse_event,
     parse_inspect,
     parse_limits,
@@ -324,8 +325,10 @@ def test_a_list_entry_says_what_it_can() -> None:
     [b"", b"x", b"[]", b"\xff", b"[" * 100_000, b'{"Actor": {"ID": "short"}}', b'{"Actor":1}'],
 )
 def test_an_event_that_cannot_be_read_may_be_any_containers(line: bytes) -> None:
-    assert parse_event(line) == ""
+    assert parse_event(line) == Event()
 
 
-def test_an_event_tells_its_container() -> None:
-    assert parse_event(json.dumps({"Actor": {"ID": A}}).encode()) == A
+@pytest.mark.parametrize(("action", "read"), [("stop", "stop"), (["stop"], ""), (None, "")])
+def test_an_event_tells_its_container_and_what_became_of_it(action: object, read: str) -> None:
+    line = json.dumps({"Actor": {"ID": A}, "Action": action}).encode()
+    assert parse_event(line) == Event(A, read)

@@ -33,6 +33,7 @@ class FakeDocker:
         self._containers: dict[str, Container] = {}
         self._scores: dict[str, int] = {}
         self._events: list[str] = []
+        self._stopped: set[str] = set()
         self._told = asyncio.Event()
         self.trouble = Trouble("docker")
         self.default_parent: UnitName = ADOPTED
@@ -68,6 +69,10 @@ class FakeDocker:
             for event in dict.fromkeys(events):
                 yield event
 
+    def stopped(self) -> frozenset[str]:
+        """Return the containers that were stopped."""
+        return frozenset(self._stopped)
+
     def run(self, name: str, wanted: Wanted | None = None) -> str:
         """``docker run``: return the new container's id."""
         how = wanted or Wanted()
@@ -99,17 +104,25 @@ class FakeDocker:
         )
         pid = 1000 + list(self._scores).index(container_id)
         self._containers[container_id] = replace(container, running=True, pid=pid)
+        self._stopped.discard(container_id)
         self._tell(container_id)
 
     def stop(self, container_id: str) -> None:
-        """``docker stop``, or the container ends by itself."""
+        """``docker stop``."""
+        self._cgroups.end(container_id)
+        self.ended(container_id)
+        self._stopped.add(container_id)
+        self._tell(container_id)
+
+    def exit(self, container_id: str) -> None:
+        """Have a container end by itself."""
         self._cgroups.end(container_id)
         self.ended(container_id)
 
     def remove(self, container_id: str) -> None:
         """``docker rm --force``."""
         if self._containers[container_id].running:
-            self.stop(container_id)
+            self.exit(container_id)
         del self._containers[container_id]
         self._tell(container_id)
 

@@ -29,12 +29,12 @@ class FakeWorld:
     def oom_kill(self, container_id: str, at: UnitName | None = None, *, own: bool = False) -> None:
         """OOM-kill a container's main process, which ends it; see FakeKernel.kill."""
         self.kernel.kill(container_id, at, own=own)
-        self.docker.stop(container_id)
+        self.docker.exit(container_id)
 
     def reboot(self) -> None:
         """Start the machine anew: no container runs, transient slices and counters are gone."""
         for container_id in list(self.cgroups.scopes):
-            self.docker.stop(container_id)
+            self.docker.exit(container_id)
         lasting = {unit: one for unit, one in self.cgroups.slices.items() if one.lasting}
         self.cgroups.slices.clear()
         for unit, one in lasting.items():
