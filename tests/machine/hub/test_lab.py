@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
+from enforcer.api.types import LeaseReply
 from enforcer.machine.hub import ENVIRONMENT
+from enforcer.model import Resize
+from enforcer.quantities import MIB, PAGE, Bytes
 from tests.machine.hub.hublab import HubLab
-from tests.machine.hub.kernels import start_kernel
+from tests.machine.hub.kernels import Kernel, start_kernel
 from tests.machine.hub.web import call_server
 from tests.machine.lab import until
 
-MIB = 2**20
+HELD_MIB = 160
+RESIZED_SECONDS = 120.0
 HOG = """
 held = []
 while True:
@@ -37,13 +44,13 @@ def test_an_environment_in_the_home_runs_and_memory_that_runs_out_costs_the_kern
     assert kernel.run(code) == f"0.5 {ENVIRONMENT}\n"
 
     # The user's own limit, as the status bar shows it.
-    used = call_server(hub.api, "grace", "GET", "/api/metrics/v1").json()
-    assert used["limits"]["memory"]["rss"] == lease.mem_limit
+    assert _status_bar(hub) == {"rss": lease.mem_limit, "warn": False}
+    _resize_below_what_is_used(hub, lease, kernel)
 
     server = shown["State"]["Pid"]
     assert kernel.run(HOG) == "dead"
+    assert hub.event(lease.unit, "oom") >= 1
     assert hub.event(lease.unit, "oom_kill") >= 1
-    assert hub.event(lease.unit, "oom_kill", "memory.events.local") >= 0
     now = hub.container("grace")
     assert now["State"]["Running"]
     assert now["State"]["Pid"] == server
@@ -57,3 +64,38 @@ def test_an_environment_in_the_home_runs_and_memory_that_runs_out_costs_the_kern
     (receipt,) = hub.client.receipts("grace")
     assert receipt.oom_kills >= 1
     assert receipt.memory_peak <= lease.mem_limit
+
+
+def _resize_below_what_is_used(hub: HubLab, lease: LeaseReply, kernel: Kernel) -> None:
+    """It waits until less is used, costs no kernel, and goes back when its time is over."""
+    assert kernel.run(f"held = bytearray(b'x') * ({HELD_MIB} << 20)") == ""
+    used = (hub.number(lease.unit, "memory.current") or 0) - hub.event(
+        lease.unit, "inactive_file", "memory.stat"
+    )
+    limit = Bytes((used - HELD_MIB // 2 * MIB) // PAGE * PAGE)
+    begin = time.monotonic()
+    hub.client.resize(lease.id, Resize(mem_limit=limit, seconds=RESIZED_SECONDS))
+    time.sleep(3)  # some ticks
+    assert (hub.number(lease.unit, "memory.max") or 0) >= used
+    assert kernel.run("print(len(held) >> 20)") == f"{HELD_MIB}\n"
+
+    assert kernel.run("del held") == ""
+    until(lambda: hub.number(lease.unit, "memory.max") == limit)
+    until(lambda: _status_bar(hub)["rss"] == limit)
+    assert kernel.run("held = []; print('still here')") == "still here\n"
+    grown = 0
+    while not _status_bar(hub)["warn"]:
+        assert grown < HELD_MIB // 2, "no warning, and the limit is near"
+        assert kernel.run("held.append(bytearray(b'x') * (16 << 20))") == ""
+        grown += 16
+    assert time.monotonic() - begin < RESIZED_SECONDS, "too slow a computer to see it in time"
+
+    until(lambda: hub.number(lease.unit, "memory.max") == lease.mem_limit, RESIZED_SECONDS)
+    until(lambda: _status_bar(hub) == {"rss": lease.mem_limit, "warn": False})
+    assert kernel.run("print(len(held))") == f"{grown // 16}\n"
+    assert hub.event(lease.unit, "oom_kill") == 0
+
+
+def _status_bar(hub: HubLab) -> Any:  # noqa: ANN401 - what jupyter-resource-usage tells
+    """What the user's JupyterLab shows as the limit of memory, and whether it warns."""
+    return call_server(hub.api, "grace", "GET", "/api/metrics/v1").json()["limits"]["memory"]
