@@ -61,7 +61,7 @@ def of_leases(
     before: Mapping[str, Account],
     accounts: Mapping[str, Account],
 ) -> dict[UnitName, Sample]:
-    """Return the leaves' samples with what is a lease's alone: its limit, and whose the kills were.
+    """Return the leaves' samples with what is a lease's alone: limits, and whose the kills were.
 
     before, accounts: lease → its account at the last samples, and now. The kills are counted from
     them, so that a receipt says nothing else.
@@ -79,6 +79,7 @@ def of_leases(
             one,
             oom_kills=account.killed - then.killed,
             oom_own=own,
+            cpu_limit=lease.grant.cpu_limit,
             mem_limit=at_kill or memory_limit(lease, observed),
         )
     return found

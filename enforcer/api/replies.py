@@ -113,6 +113,7 @@ def sample_reply(sample: Sample) -> types.SampleReply:
         io_pressure=sample.io_pressure,
         oom_kills=sample.oom_kills,
         oom_own=sample.oom_own,
+        cpu_limit=None if sample.cpu_limit is None else cores(sample.cpu_limit),
         mem_limit=sample.mem_limit,
     )
 

@@ -131,7 +131,7 @@ class QueueReply(Reply):
 class SampleReply(Reply):
     """What was used over the tick that ended at `at`; pressures are PSI ``some``.
 
-    oom_own: how many of the kills were at its own limit; mem_limit: the one in force then.
+    oom_own: how many of the kills were at its own limit. cpu_limit, mem_limit: those in force then.
     """
 
     at: UnixSeconds
@@ -143,6 +143,7 @@ class SampleReply(Reply):
     io_pressure: Share
     oom_kills: int
     oom_own: int = 0
+    cpu_limit: Cores | None = None
     mem_limit: Memory | None = None
 
 

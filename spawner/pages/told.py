@@ -116,6 +116,8 @@ def columns(samples: Iterable[SampleReply]) -> Series:
         cpu_pressure=[one.cpu_pressure for one in kept],
         memory_pressure=[one.memory_pressure for one in kept],
         io_pressure=[one.io_pressure for one in kept],
+        cpu_limit=[one.cpu_limit for one in kept],
+        mem_limit=[one.mem_limit for one in kept],
     )
 
 

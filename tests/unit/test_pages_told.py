@@ -61,6 +61,7 @@ def sample(
         io_pressure=0.0,
         oom_kills=kills,
         oom_own=own,
+        cpu_limit=2.0,
         mem_limit=limit,
     )
 
@@ -202,6 +203,12 @@ def test_kills_in_a_server_that_runs_on_say_whose_fault_it_was() -> None:
 def test_only_new_samples_are_sent() -> None:
     document = told.server(lease(), [sample(1, 1), sample(2, 2)], explained(level("x")), 1.0)
     assert (document.samples.at, document.samples.memory) == ([2], [2 * GIB])
+
+
+def test_every_sample_has_the_limits_of_its_time() -> None:
+    before = sample(1, 1, limit=8 * GIB).model_copy(update={"cpu_limit": 1.0})
+    columns = told.server(lease(), [before, sample(2, 2)], explained(level("x")), 0.0).samples
+    assert (columns.cpu_limit, columns.mem_limit) == ([1.0, 2.0], [8 * GIB, 10 * GIB])
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6))
