@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from enforcer.model import Observed, Sample, Usage
+from enforcer.model import Lease, Observed, Sample, Usage
 from enforcer.names import UnitName, ancestors
-from enforcer.quantities import Cpus
+from enforcer.quantities import Bytes, Cpus
+from enforcer.receipts import Account, memory_limit
 
 _PSI_MOST = 1.0
 
@@ -50,6 +51,37 @@ def samples(previous: Observed | None, now: Observed) -> dict[UnitName, Sample]:
         one = _idle(cgroup.usage, now.at) if still else sample(unit, previous, now)
         if one is not None:
             found[unit] = one
+    return found
+
+
+def of_leases(
+    rates: Mapping[UnitName, Sample],
+    leases: Iterable[Lease],
+    observed: Observed,
+    before: Mapping[str, Account],
+    accounts: Mapping[str, Account],
+) -> dict[UnitName, Sample]:
+    """Return the leaves' samples with what is a lease's alone: limits, and whose the kills were.
+
+    before, accounts: lease → its account at the last samples, and now. The kills are counted from
+    them, so that a receipt says nothing else.
+    """
+    found: dict[UnitName, Sample] = {}
+    for lease in leases:
+        one, account = rates.get(lease.unit), accounts.get(lease.id)
+        if one is None or account is None:
+            continue
+        then = before.get(lease.id, account)
+        own = account.killed_own - then.killed_own
+        # a resize may have come after the kill, and before this snapshot
+        at_kill = Bytes(account.limit_at_kill) if own and account.limit_at_kill else None
+        found[lease.unit] = replace(
+            one,
+            oom_kills=account.killed - then.killed,
+            oom_own=own,
+            cpu_limit=lease.grant.cpu_limit,
+            mem_limit=at_kill or memory_limit(lease, observed),
+        )
     return found
 
 

@@ -12,8 +12,11 @@ from dataclasses import astuple, dataclass, fields, replace
 from typing import Final
 
 from enforcer.errors import InvalidError
-from enforcer.model import EndReason, Lease, Receipt, Usage
+from enforcer.model import EndReason, Lease, Observed, Receipt, Usage
 from enforcer.quantities import Bytes
+
+_FIRST_FIELDS: Final = 14
+"""What the accounts of the first ledgers had: those that came later begin at zero."""
 
 _ENDS_WITHIN_SECONDS: Final = 60
 """A container that goes this soon after a kill in it went because of that."""
@@ -47,6 +50,13 @@ class Account:
     seen_memory_peak: int = 0
     seen_oom_kills: int = 0
     seen_oom_events: int = 0
+    limit_at_kill: int = 0
+    """Bytes: the memory limit at the last kill at the lease's own limit; 0: not known."""
+
+    @property
+    def killed(self) -> int:
+        """Processes killed in it, whoever's limit was hit."""
+        return self.killed_own + self.killed_victim
 
     def as_ints(self) -> tuple[int, ...]:
         """Return it for the ledger."""
@@ -61,9 +71,9 @@ def from_ints(values: Sequence[int]) -> Account:
     """
     names = [field.name for field in fields(Account)]
     right = all(type(value) is int and value >= 0 for value in values)
-    if len(values) != len(names) or not right:
+    if not _FIRST_FIELDS <= len(values) <= len(names) or not right:
         raise InvalidError("account.malformed", f"{len(values)} values are no account of a lease")
-    return Account(**dict(zip(names, values, strict=True)))
+    return Account(**dict(zip(names, values, strict=False)))
 
 
 def open_account(usage: Usage | None = None) -> Account:
@@ -71,8 +81,26 @@ def open_account(usage: Usage | None = None) -> Account:
     return Account() if usage is None else _seen(Account(peak_before=usage.memory_peak), usage)
 
 
-def observe(account: Account, usage: Usage, at: float) -> Account:
-    """Add what a reading of the leaf shows; `at` is its time in Unix seconds."""
+def memory_limit(lease: Lease, observed: Observed) -> Bytes | None:
+    """Return the memory limit in force on a lease, None without one.
+
+    The kernel's, which a resize may not have reached yet. The container's own is lower than its
+    leaf's while a raise is under way, or where somebody has lowered it.
+    """
+    leaf = observed.cgroups.get(lease.unit)
+    container = (observed.containers or {}).get(lease.container_id or "")
+    found = (
+        None if leaf is None else leaf.limits.memory_max,
+        None if container is None or container.kernel is None else container.kernel.memory,
+    )
+    return min((one for one in found if one is not None), default=None)
+
+
+def observe(account: Account, usage: Usage, at: float, limit: Bytes | None = None) -> Account:
+    """Add what a reading of the leaf shows.
+
+    at: its time in Unix seconds. limit: the memory limit in force then, None if it is not known.
+    """
     if _began_anew(account, usage):
         account = _seen(replace(account, peak_before=0), Usage())
     kills = usage.oom_kills - account.seen_oom_kills
@@ -99,6 +127,7 @@ def observe(account: Account, usage: Usage, at: float) -> Account:
             last_kill=last or account.last_kill,
             last_kill_at=int(at) if kills else account.last_kill_at,
             pending_oom=0 if kills else hits,
+            limit_at_kill=(limit or 0) if own else account.limit_at_kill,
         ),
         usage,
     )
@@ -132,6 +161,7 @@ def receipt(lease: Lease, account: Account, ended_at: float, reason: EndReason) 
         memory_peak=Bytes(account.memory_peak),
         oom_kills=account.killed_own,
         oom_kills_as_victim=account.killed_victim,
+        limit_at_kill=Bytes(account.limit_at_kill) if account.limit_at_kill else None,
     )
 
 

@@ -47,7 +47,7 @@ def _of_receipt(receipt: ReceiptReply, state: Mapping[str, object] | None) -> st
     peak = format_bytes(receipt.memory_peak)
     match receipt.reason:
         case EndReason.OOM_LIMIT:
-            limit = format_bytes(receipt.mem_limit)
+            limit = format_bytes(receipt.limit_at_kill or receipt.mem_limit)
             return f"your server was stopped: {limit} memory limit reached, peak {peak}"
         case EndReason.OOM_VICTIM:
             return (

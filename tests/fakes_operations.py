@@ -13,7 +13,7 @@ from enforcer.adapters.fakes.clock import FakeClock
 from enforcer.book import Terms
 from enforcer.config import parse_config
 from enforcer.errors import EnforcerError, NotFoundError
-from enforcer.history import samples
+from enforcer.history import of_leases, samples
 from enforcer.leases import Book, Step
 from enforcer.model import (
     LEASE_LABEL,
@@ -41,7 +41,7 @@ from enforcer.model import (
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors
 from enforcer.ports import Operations
 from enforcer.quantities import Bytes, Cpus
-from enforcer.receipts import open_account, receipt
+from enforcer.receipts import Account, memory_limit, observe, open_account, receipt
 
 
 class FakeOperations:
@@ -68,6 +68,7 @@ class FakeOperations:
         self.claiming.set()
         self.ended: list[Receipt] = []
         self.samples: dict[str, list[Sample]] = {}
+        self._accounts: dict[str, Account] = {}
         self._changed = asyncio.Event()
         self._made = 0
         self._picture = self._picture_now(None)
@@ -198,19 +199,30 @@ class FakeOperations:
             host=self.host,
         )
         previous = before.observed if before else None
+        rates = samples(previous, observed)
+        accounts, self._accounts = self._accounts, self._account(observed)
+        rates |= of_leases(rates, self.book.live, observed, accounts, self._accounts)
         return Published(
             config=self.config,
             observed=observed,
             previous=previous,
             desired=Desired(slices=MappingProxyType({})),
             leases=self.book.leases,
-            rates=samples(previous, observed),
+            rates=rates,
             caps=dict(self.caps),
             repairs=self.repairs,
             open_drift=self.open_drift,
             counters={("admission", "admitted"): 3, ("drift", "memory_max"): 1},
             tick=TickStats(ticks=before.tick.ticks + 1 if before else 1),
         )
+
+    def _account(self, observed: Observed) -> dict[str, Account]:
+        found = {}
+        for lease in self.book.live:
+            account = self._accounts.get(lease.id) or open_account()
+            usage = observed.cgroups[lease.unit].usage
+            found[lease.id] = observe(account, usage, observed.at, memory_limit(lease, observed))
+        return found
 
     def _units(self) -> list[UnitName]:
         leaves = [lease.unit for lease in self.book.live]

@@ -37,6 +37,7 @@ _MIGRATIONS: Final = (
             seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL,
             why TEXT NOT NULL, content TEXT NOT NULL) STRICT""",
     ),
+    ("ALTER TABLE receipts ADD COLUMN limit_at_kill INTEGER",),
 )
 """From one version of the schema (PRAGMA user_version) to the next. Only ever added to."""
 

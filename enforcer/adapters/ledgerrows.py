@@ -83,6 +83,7 @@ def parse_receipt(row: sqlite3.Row) -> Receipt:
         InvalidError: ``state.unreadable``, with the column.
     """
     one = _Columns("receipt", dict(row))
+    limit = one.count_or_none("limit_at_kill")
     return Receipt(
         lease_id=one.text("lease_id"),
         user=one.text("user"),
@@ -98,6 +99,7 @@ def parse_receipt(row: sqlite3.Row) -> Receipt:
         memory_peak=Bytes(one.count("memory_peak")),
         oom_kills=one.count("oom_kills"),
         oom_kills_as_victim=one.count("oom_kills_as_victim"),
+        limit_at_kill=None if limit is None else Bytes(limit),
     )
 
 

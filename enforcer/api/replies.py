@@ -112,6 +112,9 @@ def sample_reply(sample: Sample) -> types.SampleReply:
         memory_pressure=sample.memory_pressure,
         io_pressure=sample.io_pressure,
         oom_kills=sample.oom_kills,
+        oom_own=sample.oom_own,
+        cpu_limit=None if sample.cpu_limit is None else cores(sample.cpu_limit),
+        mem_limit=sample.mem_limit,
     )
 
 
@@ -135,6 +138,7 @@ def receipt_reply(receipt: Receipt) -> types.ReceiptReply:
         memory_peak=receipt.memory_peak,
         oom_kills=receipt.oom_kills,
         oom_kills_as_victim=receipt.oom_kills_as_victim,
+        limit_at_kill=receipt.limit_at_kill,
         sentence=_receipt_sentence(receipt),
     )
 

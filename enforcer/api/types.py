@@ -129,7 +129,10 @@ class QueueReply(Reply):
 
 
 class SampleReply(Reply):
-    """What was used over the tick that ended at `at`; pressures are PSI ``some``."""
+    """What was used over the tick that ended at `at`; pressures are PSI ``some``.
+
+    oom_own: how many of the kills were at its own limit. cpu_limit, mem_limit: those in force then.
+    """
 
     at: UnixSeconds
     cpu: Cores
@@ -139,6 +142,9 @@ class SampleReply(Reply):
     memory_pressure: Share
     io_pressure: Share
     oom_kills: int
+    oom_own: int = 0
+    cpu_limit: Cores | None = None
+    mem_limit: Memory | None = None
 
 
 class LeaseReply(Reply):
@@ -323,7 +329,10 @@ class HistoryReply(Reply):
 
 
 class ReceiptReply(Reply):
-    """What a finished lease left; `oom_kills_as_victim`: another one's fault."""
+    """What a finished lease left; `oom_kills_as_victim`: another one's fault.
+
+    limit_at_kill: the memory limit at the last of its `oom_kills`; `mem_limit` is its last.
+    """
 
     lease_id: str
     user: str
@@ -342,6 +351,7 @@ class ReceiptReply(Reply):
     memory_peak: Memory
     oom_kills: int
     oom_kills_as_victim: int
+    limit_at_kill: Memory | None = None
     sentence: str
 
 

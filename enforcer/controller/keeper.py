@@ -24,7 +24,7 @@ from enforcer.model import (
     Usage,
 )
 from enforcer.names import UnitName
-from enforcer.receipts import Account, from_ints, observe, open_account, receipt
+from enforcer.receipts import Account, from_ints, memory_limit, observe, open_account, receipt
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,11 @@ class Keeper:
         self._ended: dict[UnitName, Lease] = {}
         self._changed = asyncio.Condition()
         self.book = Book()
+
+    @property
+    def accounts(self) -> Mapping[str, Account]:
+        """Lease → what it has used so far."""
+        return self._accounts
 
     async def recover(self) -> None:
         """Take up what the ledger has; of a finished lease, what its slice was granted last."""
@@ -97,14 +102,14 @@ class Keeper:
             if cgroup is None or self._settled.get(lease.id) is cgroup.usage:
                 continue
             before = self._accounts.get(lease.id) or open_account()
-            after = observe(before, cgroup.usage, observed.at)
+            limit = memory_limit(lease, observed)
+            after = observe(before, cgroup.usage, observed.at, limit)
             if after != before:
                 self._accounts[lease.id] = after
                 self._unsaved.add(lease.id)
             else:
                 self._settled[lease.id] = cgroup.usage
-            killed = after.killed_own + after.killed_victim
-            if killed != before.killed_own + before.killed_victim:
+            if after.killed != before.killed:
                 self._saved_at = float("-inf")
         await self._save(observed.taken_at)
 
@@ -167,7 +172,7 @@ class Keeper:
         account = self._accounts.get(lease.id) or open_account()
         before = change.before
         if cgroup is not None and before is not None and before.live:
-            account = observe(account, cgroup.usage, now)
+            account = observe(account, cgroup.usage, now, cgroup.limits.memory_max)
         ended_at = now if lease.ended_at is None else lease.ended_at
         return receipt(lease, account, ended_at, lease.end_reason or EndReason.LOST)
 

@@ -144,7 +144,7 @@ class Loop:
                 self.config,
                 observed,
                 decision,
-                self.keeper.book.leases,
+                self.keeper,
                 self.actor,
                 seconds=(spent[0], spent[1], spent[2]),
             )

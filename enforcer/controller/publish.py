@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from enforcer.controller.actor import Actor
 from enforcer.controller.decide import Decision
-from enforcer.history import History, held_back, samples
+from enforcer.controller.keeper import Keeper
+from enforcer.history import History, held_back, of_leases, samples
 from enforcer.model import (
     Config,
     Desired,
@@ -20,6 +21,7 @@ from enforcer.model import (
     TickStats,
 )
 from enforcer.names import UnitName
+from enforcer.receipts import Account
 
 
 class Publisher:
@@ -32,6 +34,8 @@ class Publisher:
         self._ended: deque[tuple[float, str]] = deque()
         self._live: frozenset[str] = frozenset()
         self._rates: Mapping[UnitName, Sample] = {}
+        self._accounts: Mapping[str, Account] = {}
+        """As they were at the last samples."""
         self._picture: Published | None = None
         self._stats = TickStats()
 
@@ -55,16 +59,20 @@ class Publisher:
         config: Config,
         observed: Observed,
         decision: Decision,
-        leases: tuple[Lease, ...],
+        keeper: Keeper,
         actor: Actor,
         *,
         seconds: tuple[float, float, float],
     ) -> None:
         """Publish a tick; seconds: spent on observing, deciding, acting."""
+        leases = keeper.book.leases
         if decision.rated:
-            self._rates = samples(decision.base, observed)
-            of_leases = ((lease.id, held_back(lease.unit, self._rates)) for lease in leases)
-            self._history.add({lease_id: one for lease_id, one in of_leases if one is not None})
+            rates = samples(decision.base, observed)
+            before, self._accounts = self._accounts, dict(keeper.accounts)
+            rates |= of_leases(rates, leases, observed, before, self._accounts)
+            self._rates = rates
+            found = ((lease.id, held_back(lease.unit, rates)) for lease in leases)
+            self._history.add({lease_id: one for lease_id, one in found if one is not None})
             self._forget_ended(leases, observed.at)
         self._stats = TickStats(
             ticks=self._stats.ticks + 1,

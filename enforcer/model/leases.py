@@ -138,3 +138,5 @@ class Receipt:
     """Processes killed in it at its own limit."""
     oom_kills_as_victim: int
     """Processes killed in it because something above it was full."""
+    limit_at_kill: Bytes | None = None
+    """The memory limit in force at the last kill at its own limit; None: not known, or no kill."""

@@ -29,6 +29,12 @@ class Sample:
     io_pressure: float
     """PSI ``some``: share of the tick, 0 to 1, in which a task had to wait."""
     oom_kills: int
+    oom_own: int = 0
+    """How many of them at the lease's own limit, as its receipt will count them."""
+    cpu_limit: Cpus | None = None
+    """What was granted, a cap in force left aside; None: it is no lease's slice."""
+    mem_limit: Bytes | None = None
+    """In force when these kills were counted; None: there is none, or it is no lease's slice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ class CatalogueDocument(Reply):
 
 
 class Series(Reply):
-    """A lease's samples in columns; pressures are PSI ``some``."""
+    """A lease's samples in columns; pressures are PSI ``some``, limits those in force then."""
 
     at: list[float]
     cpu: list[float]
@@ -62,6 +62,8 @@ class Series(Reply):
     cpu_pressure: list[float]
     memory_pressure: list[float]
     io_pressure: list[float]
+    cpu_limit: list[float | None]
+    mem_limit: list[int | None]
 
 
 class EventDocument(Reply):

@@ -10,7 +10,6 @@ from enforcer.api.types import (
     CatalogueReply,
     ExplainReply,
     LeaseReply,
-    LevelReply,
     ReceiptReply,
     SampleReply,
     StatusReply,
@@ -37,6 +36,7 @@ _WAITING: Final = 0.10
 _NEARLY_FULL: Final = 0.85
 _SOON_SECONDS: Final = 600.0
 _TREND_SECONDS: Final = 60.0
+_NOT_OWN: Final = "the machine, or a level above your server, was full; it was not your own limit"
 
 
 def trouble(error: EnforcerError) -> Trouble:
@@ -88,7 +88,7 @@ def server(
         held_back=held_back(told),
         warning=warning(lease, samples),
         notes=lease.notes,
-        events=kills(lease, samples, told.levels),
+        events=kills(samples),
         samples=columns([one for one in samples if one.at > since]),
     )
 
@@ -116,6 +116,8 @@ def columns(samples: Iterable[SampleReply]) -> Series:
         cpu_pressure=[one.cpu_pressure for one in kept],
         memory_pressure=[one.memory_pressure for one in kept],
         io_pressure=[one.io_pressure for one in kept],
+        cpu_limit=[one.cpu_limit for one in kept],
+        mem_limit=[one.mem_limit for one in kept],
     )
 
 
@@ -168,25 +170,19 @@ def _duration(seconds: float) -> str:
     return f"about {round(seconds / 60)} min"
 
 
-def kills(
-    lease: LeaseReply, samples: Sequence[SampleReply], levels: Sequence[LevelReply]
-) -> list[EventDocument]:
+def kills(samples: Iterable[SampleReply]) -> list[EventDocument]:
     """Tell of the processes that were killed in a server that runs on."""
-    hit = bool(levels) and levels[0].oom_own > 0
-    why = (
-        f"{format_bytes(lease.mem_limit)} limit reached"
-        if hit
-        else "the machine, or a level above your server, was full; it was not your own limit"
-    )
-    return [
-        EventDocument(
-            at=one.at,
-            bad=True,
-            sentence=f"{_times(one.oom_kills)} killed at {{at}}: {why}.",
-        )
-        for one in samples
-        if one.oom_kills
-    ]
+    found = []
+    for one in samples:
+        limit = "memory" if one.mem_limit is None else format_bytes(one.mem_limit)
+        for count, why in (
+            (one.oom_own, f"{limit} limit reached"),
+            (one.oom_kills - one.oom_own, _NOT_OWN),
+        ):
+            if count:
+                said = f"{_times(count)} killed at {{at}}: {why}."
+                found.append(EventDocument(at=one.at, bad=True, sentence=said))
+    return found
 
 
 def _times(count: int) -> str:
@@ -216,7 +212,7 @@ def receipt(one: ReceiptReply, *, named: bool = False) -> ReceiptDocument:
 def receipt_sentence(one: ReceiptReply, whose: str = "Your") -> str:
     """Say why a server ended, and what was killed in it; `whose` begins the sentence."""
     kernel = f"kernel in server {one.server}" if one.server else "kernel"
-    limit = f"{format_bytes(one.mem_limit)} limit reached, peak {_peak(one.memory_peak)}"
+    limit = _limit_reached(one)
     if one.reason is EndReason.OOM_LIMIT:
         return f"{whose} {kernel} was killed at {{at}}: {limit}."
     if one.reason is EndReason.OOM_VICTIM:
@@ -233,6 +229,14 @@ def receipt_sentence(one: ReceiptReply, whose: str = "Your") -> str:
         killed = _times(one.oom_kills_as_victim).lower()
         said += f" Before that, {killed} killed in it, because a level above it was full."
     return said
+
+
+def _limit_reached(one: ReceiptReply) -> str:
+    """Name the limit of the kill, which a resize may have changed since, and then the peak too."""
+    limit = one.mem_limit if one.limit_at_kill is None else one.limit_at_kill
+    said = f"{format_bytes(limit)} limit reached"
+    resized_since = limit != one.mem_limit and one.memory_peak > limit
+    return said if resized_since else f"{said}, peak {_peak(one.memory_peak)}"
 
 
 def _receipt_detail(one: ReceiptReply) -> str:

@@ -252,6 +252,7 @@ def _add(one: Usage, other: Usage) -> Usage:
         memory_peak=Bytes(one.memory_peak + other.memory_peak),
         cpu_pressure_usec=max(one.cpu_pressure_usec, other.cpu_pressure_usec),
         oom_kills=one.oom_kills + other.oom_kills,
+        oom_events=one.oom_events + other.oom_events,
         oom_local=one.oom_local + other.oom_local,
         periods=other.periods,
         tasks=one.tasks + other.tasks,

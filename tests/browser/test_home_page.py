@@ -77,6 +77,10 @@ def test_a_server_is_resized_for_an_hour_without_leaving_the_page(visit: Visit) 
     expect(dialog).to_be_hidden()
     expect(section).to_contain_text("up to 1.5 cores and 8 GiB")
     expect(section).to_contain_text("Resized until")
+    section.locator("summary").first.click()
+    limits = section.locator("details").first.locator("tbody td:nth-child(3)")
+    expect(limits.first).to_have_text("1.5")
+    expect(limits.last).to_have_text("2")
 
 
 def test_a_resize_that_is_refused_says_why_and_changes_nothing(visit: Visit) -> None:

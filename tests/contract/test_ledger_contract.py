@@ -153,6 +153,12 @@ async def test_a_receipt_stored_again_replaces_itself(ledger: Ledger) -> None:
     assert [one.oom_kills for one in await ledger.receipts(None, 10)] == [7]
 
 
+async def test_a_receipt_keeps_the_limit_of_its_last_kill(ledger: Ledger) -> None:
+    killed = replace(receipt(1), limit_at_kill=Bytes(8 * GIB))
+    await ledger.store([], [killed])
+    assert await ledger.receipts(None, 10) == (killed,)
+
+
 async def test_an_account_of_a_lease_that_is_not_kept_is_dropped(ledger: Ledger) -> None:
     await ledger.store([LEASE])
     await ledger.store_accounts({LEASE.id: [3, 4], "unknown": [5]})

@@ -22,6 +22,8 @@ from enforcer.adapters.ledger import SqliteLedger
 from enforcer.adapters.ledgerfile import open_ledger
 from enforcer.errors import UnavailableError
 from enforcer.model import Lease, LeaseState
+from enforcer.quantities import GIB, Bytes
+from tests.contract.test_ledger_contract import receipt
 from tests.unit.ledger_writer import lease
 
 ROOT = Path(__file__).parents[2]
@@ -211,6 +213,27 @@ def test_a_ledger_of_a_newer_version_is_left_alone(path: Path) -> None:
         asyncio.run(loaded(path))
     assert raised.value.code == "state.newer"
     assert path.read_bytes() == before
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_loses_nothing(
+    path: Path,
+) -> None:
+    ledger = await SqliteLedger.open(path)
+    await ledger.store([lease(1)], [receipt(2)])
+    await ledger.store_accounts({lease(1).id: [7]})
+    await ledger.close()
+    with raw(path) as connection:
+        connection.execute("ALTER TABLE receipts DROP COLUMN limit_at_kill")
+        connection.execute("PRAGMA user_version = 1")
+    ledger = await SqliteLedger.open(path)
+    killed = replace(receipt(3), limit_at_kill=Bytes(GIB))
+    await ledger.store([], [killed])
+    assert await ledger.receipts(None, 10) == (killed, receipt(2))
+    assert await ledger.load() == (lease(1),)
+    assert await ledger.load_accounts() == {lease(1).id: (7,)}
+    assert ledger.notice == ""
+    await ledger.close()
 
 
 @pytest.mark.asyncio

@@ -13,8 +13,8 @@ import pytest_asyncio
 from jupyterhub.services.auth import HubOAuth
 from yarl import URL
 
-from enforcer.model import Claim
-from enforcer.quantities import GIB
+from enforcer.model import Claim, Resize
+from enforcer.quantities import CORE, GIB, Bytes, Cpus
 from spawner.pages.application import serving
 from spawner.pages.settings import Settings
 from tests.apiserver import ApiUnderTest
@@ -112,6 +112,19 @@ async def test_a_user_sees_their_own_servers_with_history(asker: Asker) -> None:
     since = server["samples"]["at"][-2]
     _, newer = await asker.ask("alices", f"api/mine?since={since}")
     assert newer["servers"][0]["samples"]["at"] == server["samples"]["at"][-1:]
+
+
+@pytest.mark.asyncio
+async def test_a_resize_leaves_the_limits_of_before_in_the_history(asker: Asker) -> None:
+    lease = await lease_of(asker, "alice")
+    await asker.api.operations.resize(
+        lease, Resize(cpu_limit=Cpus(CORE // 2), mem_limit=Bytes(GIB))
+    )
+    asker.api.operations.tick()
+    _, mine = await asker.ask("alices", "api/mine")
+    samples = mine["servers"][0]["samples"]
+    assert samples["cpu_limit"][0] == samples["cpu_limit"][-2] > samples["cpu_limit"][-1] == 0.5
+    assert samples["mem_limit"][0] == samples["mem_limit"][-2] > samples["mem_limit"][-1] == GIB
 
 
 @pytest.mark.asyncio

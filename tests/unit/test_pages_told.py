@@ -48,7 +48,9 @@ def lease(state: LeaseState = LeaseState.BOUND) -> LeaseReply:
     )
 
 
-def sample(at: float, memory: float, oom_kills: int = 0) -> SampleReply:
+def sample(
+    at: float, memory: float, kills: int = 0, own: int = 0, limit: int | None = 10 * GIB
+) -> SampleReply:
     return SampleReply(
         at=at,
         cpu=1.0,
@@ -57,7 +59,10 @@ def sample(at: float, memory: float, oom_kills: int = 0) -> SampleReply:
         cpu_pressure=0.0,
         memory_pressure=0.0,
         io_pressure=0.0,
-        oom_kills=oom_kills,
+        oom_kills=kills,
+        oom_own=own,
+        cpu_limit=2.0,
+        mem_limit=limit,
     )
 
 
@@ -97,6 +102,14 @@ def said(receipt: Receipt, whose: str = "Your") -> str:
 
 def test_a_kill_at_the_own_limit_says_limit_and_peak() -> None:
     assert said(RECEIPT) == "Your kernel was killed at {at}: 10 GiB limit reached, peak 10.0 GiB."
+
+
+def test_a_kill_before_a_resize_names_the_limit_of_then() -> None:
+    killed = replace(RECEIPT, limit_at_kill=Bytes(8 * GIB), memory_peak=Bytes(8 * GIB))
+    assert said(killed) == "Your kernel was killed at {at}: 8 GiB limit reached, peak 8.0 GiB."
+    # the peak was at the other limit, and would belie this one
+    more = replace(killed, memory_peak=Bytes(9 * GIB))
+    assert said(more) == "Your kernel was killed at {at}: 8 GiB limit reached."
 
 
 def test_a_kill_as_a_victim_blames_nobodys_own_limit() -> None:
@@ -169,17 +182,33 @@ def test_memory_that_will_be_full_soon_is_warned_of_with_the_time_that_is_left()
 
 
 def test_kills_in_a_server_that_runs_on_say_whose_fault_it_was() -> None:
-    samples = [sample(1, 1), sample(2, 1, oom_kills=1), sample(3, 1, oom_kills=2)]
-    own = told.kills(lease(), samples, [level("x", oom_own=1)])
-    assert [one.at for one in own] == [2, 3]
-    assert own[0].sentence == "A process was killed at {at}: 10 GiB limit reached."
-    others = told.kills(lease(), samples, [level("x")])
-    assert "it was not your own limit" in others[0].sentence
+    samples = [
+        sample(1, 1),
+        sample(2, 1, kills=1, own=1, limit=8 * GIB),  # resized since
+        sample(3, 1, kills=2),
+        sample(4, 1, kills=3, own=1),
+        sample(5, 1, kills=1, own=1, limit=None),
+    ]
+    found = told.server(lease(), samples, explained(level("x", oom_own=3)), 0.0).events
+    not_own = "the machine, or a level above your server, was full; it was not your own limit"
+    assert [(one.at, one.sentence) for one in found] == [
+        (2, "A process was killed at {at}: 8 GiB limit reached."),
+        (3, f"2 processes were killed at {{at}}: {not_own}."),
+        (4, "A process was killed at {at}: 10 GiB limit reached."),
+        (4, f"2 processes were killed at {{at}}: {not_own}."),
+        (5, "A process was killed at {at}: memory limit reached."),
+    ]
 
 
 def test_only_new_samples_are_sent() -> None:
     document = told.server(lease(), [sample(1, 1), sample(2, 2)], explained(level("x")), 1.0)
     assert (document.samples.at, document.samples.memory) == ([2], [2 * GIB])
+
+
+def test_every_sample_has_the_limits_of_its_time() -> None:
+    before = sample(1, 1, limit=8 * GIB).model_copy(update={"cpu_limit": 1.0})
+    columns = told.server(lease(), [before, sample(2, 2)], explained(level("x")), 0.0).samples
+    assert (columns.cpu_limit, columns.mem_limit) == ([1.0, 2.0], [8 * GIB, 10 * GIB])
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6))

@@ -9,10 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enforcer.errors import InvalidError
-from enforcer.model import EndReason, Usage
+from enforcer.model import Cgroup, Container, ContainerLimits, EndReason, Limits, Observed, Usage
 from enforcer.quantities import Bytes
-from enforcer.receipts import Account, from_ints, observe, open_account, receipt
-from tests.unit.lab import a_lease
+from enforcer.receipts import (
+    Account,
+    from_ints,
+    memory_limit,
+    observe,
+    open_account,
+    receipt,
+)
+from tests.unit.lab import a_lease, gib
 
 
 def usage(
@@ -74,7 +81,7 @@ def test_counters_that_go_back_begin_an_epoch_and_add_up(anew: Usage) -> None:
     assert account.cpu_usec == 10 + anew.cpu_usec
     assert account.throttled_usec == 10 + anew.throttled_usec
     assert account.memory_peak == max(100, anew.memory_peak)
-    assert account.killed_own + account.killed_victim == 1 + anew.oom_kills
+    assert account.killed == 1 + anew.oom_kills
 
 
 def test_a_kill_with_a_hit_is_its_own_and_one_without_is_somebody_elses() -> None:
@@ -98,6 +105,48 @@ def test_a_hit_read_just_before_its_kill_still_belongs_to_it() -> None:
 def test_a_hit_that_killed_nobody_excuses_no_later_kill() -> None:
     account = after(usage(hits=1), usage(hits=1), usage(hits=1, kills=1))
     assert (account.killed_own, account.killed_victim) == (0, 1)
+
+
+def test_a_receipt_names_the_limit_of_the_last_kill_at_its_own() -> None:
+    account = observe(open_account(), usage(kills=1, hits=1), 1, gib(8))
+    raised = observe(account, usage(cpu=1, kills=2, hits=1), 2, gib(12))  # a victim since
+    made = receipt(a_lease("a", limit=(2, 12)), raised, 3, EndReason.STOPPED)
+    assert (made.limit_at_kill, made.grant.mem_limit) == (gib(8), gib(12))
+    again = observe(raised, usage(cpu=1, kills=3, hits=2), 3, None)
+    assert receipt(a_lease("a"), again, 4, EndReason.STOPPED).limit_at_kill is None
+
+
+@pytest.mark.parametrize(
+    ("leaf", "container", "found"),
+    [
+        (gib(8), gib(8), gib(8)),
+        (gib(12), gib(8), gib(8)),  # a raise that Docker has not followed yet
+        (gib(8), None, gib(8)),
+        (None, None, None),
+    ],
+)
+def test_the_limit_in_force_is_the_kernels_lowest(
+    leaf: Bytes | None, container: Bytes | None, found: Bytes | None
+) -> None:
+    lease = a_lease("a", limit=(2, 16))
+    cgroup = Cgroup(unit=lease.unit, limits=Limits(memory_max=leaf), usage=usage(), populated=True)
+    there = Container(
+        id=lease.container_id or "",
+        name="lab",
+        image="base",
+        running=True,
+        cgroup_parent=lease.unit,
+        kernel=ContainerLimits(memory=container),
+    )
+    observed = Observed(
+        taken_at=0, at=0, cgroups={lease.unit: cgroup}, containers={there.id: there}
+    )
+    assert memory_limit(lease, observed) == found
+    starting = replace(observed, containers={there.id: replace(there, kernel=None)})
+    assert memory_limit(lease, starting) == leaf
+    without_docker = replace(observed, containers=None)
+    assert memory_limit(lease, without_docker) == leaf
+    assert memory_limit(lease, replace(without_docker, cgroups={})) is None
 
 
 def test_a_receipt_holds_what_was_used_in_seconds_and_bytes() -> None:
@@ -172,9 +221,16 @@ def test_a_restart_of_the_daemon_between_readings_changes_nothing(
     assert account.killed_victim == whole.killed_victim
 
 
-@pytest.mark.parametrize("values", [(), (1, 2), (-1,) * 14, (1.5,) * 14, (True,) * 14])
+def test_an_account_of_an_older_ledger_is_whole_but_for_what_it_did_not_know() -> None:
+    account = after(usage(cpu=7, throttled=1, peak=3, kills=2, hits=1, current=9))
+    assert from_ints(account.as_ints()[:14]) == account
+
+
+@pytest.mark.parametrize(
+    "values", [(), (1, 2), (1,) * 13, (1,) * 16, (-1,) * 15, (1.5,) * 15, (True,) * 15]
+)
 def test_other_numbers_are_no_account(values: tuple[int, ...]) -> None:
-    assert len(Account().as_ints()) == 14
+    assert len(Account().as_ints()) == 15
     with pytest.raises(InvalidError) as caught:
         from_ints(values)
     assert caught.value.code == "account.malformed"

@@ -14,7 +14,7 @@ export const MEMORY_STEPS = Array.from({ length: 24 }, (_, power) => 2 ** (power
 const uPlot = await import("./vendor/uPlot.esm.js").then((found) => found.default, () => null);
 
 /**
- * series: [{label, color, fill, dash, scale, format}], colour being a CSS variable's name.
+ * series: [{label, color, fill, dash, step, scale, format}], colour being a CSS variable's name.
  * update(columns, now): columns[0] the times, then one for each series.
  */
 export class Chart {
@@ -95,6 +95,8 @@ export class Chart {
         fill: one.fill ? () => color(`${one.color}-fill`) : undefined,
         width: one.scale === "share" ? 0 : one.dash ? 1.25 : 1.75,
         dash: one.dash ? [5, 4] : undefined,
+        // a sample tells of the time before it
+        paths: one.step ? uPlot.paths.stepped({ align: -1 }) : undefined,
         points: { show: false },
       }))],
       hooks: { setCursor: [(plot) => this.caption(plot.cursor.idx ?? this.columns[0].length - 1)] },

@@ -6,7 +6,7 @@ import { element, notice, say } from "./dom.js";
 import { openResize } from "./resize.js";
 import { cores, duration, memory, memoryOf, number, percent, sentence, time } from "./words.js";
 
-const KEYS = ["at", "cpu", "memory", "throttled", "cpu_pressure", "memory_pressure", "io_pressure"];
+const KEYS = ["at", "cpu", "memory", "throttled", "cpu_pressure", "memory_pressure", "io_pressure", "cpu_limit", "mem_limit"];
 const STATES = { queued: "waiting in the queue", pending: "starting", bound: "running", released: "ended" };
 
 const page = document.getElementById("enforcer-home");
@@ -80,7 +80,7 @@ class Panel {
       format: number,
       series: [
         { label: "used", color: "mine", fill: true },
-        { label: "limit", color: "limit", dash: true },
+        { label: "limit", color: "limit", dash: true, step: true },
         { label: "held back", color: "bad", fill: true, scale: "share", format: percent },
       ],
     });
@@ -90,7 +90,7 @@ class Panel {
       steps: MEMORY_STEPS,
       series: [
         { label: "used", color: "mine", fill: true },
-        { label: "limit", color: "limit", dash: true },
+        { label: "limit", color: "limit", dash: true, step: true },
         { label: "guaranteed", color: "good", dash: true },
       ],
     });
@@ -134,8 +134,8 @@ class Panel {
   draw(lease, now) {
     const at = this.columns.of("at");
     const flat = (value) => at.map(() => value);
-    this.cpu.update([at, this.columns.of("cpu"), flat(lease.cpu_limit), this.columns.of("throttled")], now);
-    this.memory.update([at, this.columns.of("memory"), flat(lease.mem_limit), flat(lease.mem_guarantee || null)], now);
+    this.cpu.update([at, this.columns.of("cpu"), this.columns.of("cpu_limit"), this.columns.of("throttled")], now);
+    this.memory.update([at, this.columns.of("memory"), this.columns.of("mem_limit"), flat(lease.mem_guarantee || null)], now);
   }
 }
 

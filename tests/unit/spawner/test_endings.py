@@ -47,6 +47,11 @@ def test_a_receipt_says_why(reason: EndReason, said: str) -> None:
     assert said in ending(a_receipt(reason), {"ExitCode": 3})
 
 
+def test_a_limit_that_was_another_at_the_kill_is_the_one_of_then() -> None:
+    killed = a_receipt(EndReason.OOM_LIMIT).model_copy(update={"limit_at_kill": 8 * GIB})
+    assert "8 GiB memory limit reached" in ending(killed, None)
+
+
 def test_without_a_receipt_docker_says_what_it_knows() -> None:
     assert "its container was removed" in ending(None, None)
     assert "ran out of memory" in ending(None, {"OOMKilled": True, "ExitCode": 137})
