@@ -93,7 +93,7 @@ class Catalogue(Endpoint):
         server = self.get_query_argument("server", "")
         found = await client.catalogue(person.name, server, person.groups)
         status = await client.status()
-        since = self.service.waits.look(found, status.at)
+        since = self.service.waits.look(found, server, status.at)
         self.reply(told.catalogue(found, status, since))
 
 
