@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from enforcer.api.types import LeaseReply, Request, ResizeRequest
-from enforcer.errors import ForbiddenError, NotFoundError
+from enforcer.errors import EnforcerError, ForbiddenError, NotFoundError
 from spawner.pages import hub, overview, told
 from spawner.pages.documents import LeaseDocument, MineDocument, ServerDocument
 from spawner.pages.handlers import Endpoint, Page
@@ -133,7 +133,19 @@ class Machine(Endpoint):
 
     async def get(self) -> None:
         """Answer it, with the samples after ``?since=``."""
-        self.reply(overview.machine(self.service.watch, self.person.name, self.since()))
+        person, since = self.person, self.since()
+        profiles = None if person.admin else await self._profiles()
+        self.reply(overview.machine(self.service.watch, person.name, since, profiles))
+
+    async def _profiles(self) -> list[str]:
+        """Return the reader's profiles; while the daemon is away, none."""
+        if self.service.watch.trouble is not None:
+            return []
+        try:
+            found = await self.service.client.catalogue(self.person.name, groups=self.person.groups)
+        except EnforcerError:  # the watch will tell of it
+            return []
+        return [one.name for one in found.profiles]
 
 
 class _AdminEndpoint(Endpoint):

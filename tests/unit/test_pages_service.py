@@ -221,6 +221,20 @@ async def test_while_the_hub_is_restarted_who_was_known_may_look_and_change_noth
 
 
 @pytest.mark.asyncio
+async def test_a_profile_of_others_is_in_the_machine_view_of_admins_only(asker: Asker) -> None:
+    operations = asker.api.operations
+    operations.config = parse(
+        f'{VALID}[user_profiles.alice]\nallowed_resources = ["Tiny"]\n'
+        '[user_profiles.bob]\nallowed_resources = ["Tiny", "Large"]\n'
+    )
+    await lease_of(asker, "bob")
+    for token, expected in (("alices", []), ("bobs", [True]), ("adas", [True])):
+        status, said = await asker.ask(token, "api/machine")
+        assert status == 200
+        assert [one["used"] is not None for one in said["groups"]] == expected, token
+
+
+@pytest.mark.asyncio
 async def test_the_form_is_told_what_fits_now(asker: Asker) -> None:
     status, said = await asker.ask("alices", "api/catalogue?server=x")
     assert status == 200
