@@ -120,12 +120,8 @@ class Lease(Endpoint):
         return lease.model_copy(update={"placement": None})
 
     async def _told(self, lease: LeaseReply) -> LeaseDocument:
-        own = lease.user == self.person.name
-        groups = self.person.groups if own else ()
-        found = await self.service.client.catalogue(lease.user, lease.server, groups)
-        return LeaseDocument(
-            lease=lease.model_copy(update={"placement": None}), bounds=told.bounds(found, lease)
-        )
+        bounds = await self.service.client.bounds(lease.id)
+        return LeaseDocument(lease=lease.model_copy(update={"placement": None}), bounds=bounds)
 
 
 class Machine(Endpoint):

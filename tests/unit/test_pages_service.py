@@ -14,7 +14,7 @@ from jupyterhub.services.auth import HubOAuth
 from yarl import URL
 
 from enforcer.model import Claim
-from enforcer.quantities import GIB
+from enforcer.quantities import GIB, Bytes
 from spawner.pages.application import serving
 from spawner.pages.settings import Settings
 from tests.apiserver import ApiUnderTest
@@ -152,6 +152,27 @@ async def test_a_user_resizes_their_own_server_only(asker: Asker) -> None:
         assert (status, said["code"]) == (404, "lease.not-found")
     status, said = await asker.ask("adas", path, {"cpu_limit": 3})
     assert (status, said["lease"]["cpu_limit"]) == (200, 3)
+
+
+@pytest.mark.asyncio
+async def test_an_admin_enlarges_a_server_whose_profile_comes_from_a_group_of_the_hub(
+    asker: Asker,
+) -> None:
+    operations = asker.api.operations
+    operations.config = parse(
+        f'{VALID}[group_profiles.ml]\nallowed_resources = ["Large", "Huge"]\n'
+        "[resource_profiles.Huge]\ncpu_limit = 20\nmem_limit = 80\n"
+    )
+    operations.tick()
+    lease, _ = await operations.claim(
+        Claim(user="alice", profile="Huge", mem_limit=Bytes(20 * GIB), groups=("ml",))
+    )
+    path = f"api/leases/{lease.id}"
+    for token in ("adas", "alices"):
+        status, said = await asker.ask(token, path)
+        assert (status, said["bounds"]["mem_limit"]) == (200, 80 * GIB)
+    status, said = await asker.ask("adas", path, {"mem_limit": said["bounds"]["mem_limit"]})
+    assert (status, said["lease"]["mem_limit"]) == (200, 80 * GIB)
 
 
 @pytest.mark.asyncio
