@@ -85,6 +85,10 @@ class Client:
         """Return a lease, after `wait_seconds` or as soon as it has left `state`."""
         return self.ask(calls.lease(lease_id, wait_seconds, state))
 
+    def bounds(self, lease_id: str) -> types.BoundsReply:
+        """Return the most that a resize of a lease may ask for."""
+        return self.ask(calls.bounds(lease_id))
+
     def history(self, lease_id: str) -> types.HistoryReply:
         """Return the last samples of a lease."""
         return self.ask(calls.history(lease_id))
@@ -235,6 +239,10 @@ class AsyncClient:
     ) -> types.LeaseReply:
         """Return a lease, after `wait_seconds` or as soon as it has left `state`."""
         return await self.ask(calls.lease(lease_id, wait_seconds, state))
+
+    async def bounds(self, lease_id: str) -> types.BoundsReply:
+        """Return the most that a resize of a lease may ask for."""
+        return await self.ask(calls.bounds(lease_id))
 
     async def history(self, lease_id: str) -> types.HistoryReply:
         """Return the last samples of a lease."""

@@ -10,7 +10,15 @@ from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 from enforcer.errors import ForbiddenError, InvalidError, NotFoundError
-from enforcer.model import AdmissionMode, Claim, Config, ResourceProfile, Rights, UserProfile
+from enforcer.model import (
+    AdmissionMode,
+    Claim,
+    Config,
+    Lease,
+    ResourceProfile,
+    Rights,
+    UserProfile,
+)
 from enforcer.names import check_name
 from enforcer.quantities import (
     LEAST_CPU,
@@ -34,7 +42,7 @@ _GENEROSITY: Final = (AdmissionMode.REFUSE, AdmissionMode.SCALE, AdmissionMode.Q
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The most that one lease of a user may ask for, whichever profile it takes."""
+    """The most that one lease of a user may ask for."""
 
     cpu_limit: Cpus
     mem_limit: Bytes
@@ -146,6 +154,28 @@ def catalogue(config: Config, rights: Rights) -> Catalogue:
             cpu_guarantee=min(cpu, rights.max_cpu_guarantee),
             mem_guarantee=min(memory, rights.max_mem_guarantee),
         ),
+    )
+
+
+def resize_bounds(config: Config, rights: Rights, lease: Lease) -> Bounds:
+    """Return the most that a resize may ask for: its profile's, and never less than it has.
+
+    A lease whose profile is its user's no more keeps what it has.
+    """
+    grant = lease.grant
+    if lease.profile not in rights.profiles:
+        return Bounds(
+            cpu_limit=grant.cpu_limit,
+            mem_limit=grant.mem_limit,
+            cpu_guarantee=grant.cpu_guarantee,
+            mem_guarantee=grant.mem_guarantee,
+        )
+    cpu, memory = config.profiles[lease.profile].cpu_limit, config.profiles[lease.profile].mem_limit
+    return Bounds(
+        cpu_limit=max(cpu, grant.cpu_limit),
+        mem_limit=max(memory, grant.mem_limit),
+        cpu_guarantee=max(min(cpu, rights.max_cpu_guarantee), grant.cpu_guarantee),
+        mem_guarantee=max(min(memory, rights.max_mem_guarantee), grant.mem_guarantee),
     )
 
 

@@ -123,6 +123,11 @@ def lease(lease_id: str, wait_seconds: float, state: LeaseState | None) -> Ask[t
     return _get(_lease(lease_id), types.LeaseReply, *query, wait_seconds=wait_seconds)
 
 
+def bounds(lease_id: str) -> Ask[types.BoundsReply]:
+    """Ask for the most that a resize may ask for."""
+    return _get(f"{_lease(lease_id)}/bounds", types.BoundsReply)
+
+
 def history(lease_id: str) -> Ask[types.HistoryReply]:
     """Ask for a lease's samples."""
     return _get(f"{_lease(lease_id)}/history", types.HistoryReply)

@@ -23,7 +23,7 @@ from enforcer.model import (
 )
 from enforcer.names import WORKLOAD
 from enforcer.places import find, other_containers, promised_below, say_cores
-from enforcer.policy import catalogue
+from enforcer.policy import Bounds, catalogue
 from enforcer.quantities import format_bytes, format_cpus
 from enforcer.room import NOTHING, workload
 
@@ -123,7 +123,6 @@ def repair_reply(repair: Repair) -> types.RepairReply:
 def catalogue_reply(published: Published, rights: Rights, server: str) -> types.CatalogueReply:
     """Tell what a user may choose from, and what each choice would get now."""
     offered = catalogue(published.config, rights)
-    bounds = offered.bounds
     return types.CatalogueReply(
         user=rights.user,
         profiles=[_profile(published, rights, server, one) for one in offered.profiles],
@@ -133,13 +132,18 @@ def catalogue_reply(published: Published, rights: Rights, server: str) -> types.
         ],
         home=offered.home,
         volumes_ro=list(offered.volumes_ro),
-        bounds=types.BoundsReply(
-            cpu_limit=cores(bounds.cpu_limit),
-            mem_limit=bounds.mem_limit,
-            cpu_guarantee=cores(bounds.cpu_guarantee),
-            mem_guarantee=bounds.mem_guarantee,
-        ),
+        bounds=bounds_reply(offered.bounds),
         admission=rights.admission,
+    )
+
+
+def bounds_reply(bounds: Bounds) -> types.BoundsReply:
+    """Tell the most that may be asked for."""
+    return types.BoundsReply(
+        cpu_limit=cores(bounds.cpu_limit),
+        mem_limit=bounds.mem_limit,
+        cpu_guarantee=cores(bounds.cpu_guarantee),
+        mem_guarantee=bounds.mem_guarantee,
     )
 
 

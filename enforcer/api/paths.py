@@ -122,6 +122,11 @@ def _leasing(api: Api) -> tuple[Route, ...]:
             answers={204: None}, problems=(404, 503), path_parameters=_LEASE, changes=True,
         ),
         Route(
+            method="GET", path=one + "/bounds", name="bounds", run=api.bounds,
+            summary="The most that a resize of a lease may ask for.",
+            answers={200: types.BoundsReply}, problems=(404,), path_parameters=_LEASE,
+        ),
+        Route(
             method="GET", path=one + "/history", name="history", run=api.history,
             summary="The last samples of a lease, the oldest first.",
             answers={200: types.HistoryReply}, problems=(404,), path_parameters=_LEASE,

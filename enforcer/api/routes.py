@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from enforcer.api import types
 from enforcer.api.openapi import CONTENT_TYPE as OPENAPI_TYPE
 from enforcer.api.openapi import document
-from enforcer.api.overview import catalogue_reply, status_reply
+from enforcer.api.overview import bounds_reply, catalogue_reply, status_reply
 from enforcer.api.paths import MOST_RECEIPTS, routes
 from enforcer.api.replies import (
     deferral_notes,
@@ -28,6 +28,7 @@ from enforcer.explain import explain
 from enforcer.model import EndReason, Lease, LeaseState
 from enforcer.names import check_name
 from enforcer.places import find
+from enforcer.policy import resize_bounds
 from enforcer.ports import Operations
 
 _USUAL_RECEIPTS: Final = 100
@@ -123,6 +124,13 @@ class Api:
         assert isinstance(body, types.ResizeRequest)  # noqa: S101 - the table says so
         lease = await self._operations.resize(self._find(call).id, body.resize())
         return Answer(status=200, reply=self._tell(lease))
+
+    async def bounds(self, call: Call) -> Answer:
+        """Answer the most that a resize of a lease may ask for."""
+        lease = self._find(call)
+        rights = self._operations.rights(lease.user, lease.claim.groups)
+        config = self._operations.published().config
+        return Answer(status=200, reply=bounds_reply(resize_bounds(config, rights, lease)))
 
     async def release(self, call: Call) -> Answer:
         """End a lease; one that has ended already is fine."""

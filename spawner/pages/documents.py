@@ -126,13 +126,17 @@ class LeaseDocument(Reply):
 
 
 class GroupDocument(Reply):
-    """What the containers of one profile use together; None: no limit of its own."""
+    """What the containers of one profile use together; None: no limit of its own.
+
+    untold: why `used` and `throttled` are left out; empty if they are not.
+    """
 
     title: str
-    used: Amount
+    used: Amount | None
     cpu_limit: float | None
     mem_limit: int | None
-    throttled: float
+    throttled: float | None
+    untold: str
 
 
 class MachineSeries(Reply):
@@ -153,8 +157,8 @@ class MachineSeries(Reply):
 class MachineDocument(Reply):
     """The machine, for everyone: nobody but the reader has a name in it.
 
-    trouble: why the rest is old, None if it is not. others: the servers of other users, the ones
-    that use most first.
+    trouble: why the rest is old, None if it is not. groups: the reader's own profiles; an admin's
+    are all. others: the servers of other users, the ones that use most first.
     """
 
     at: float

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from enforcer.api.types import LeaseReply, Request, ResizeRequest
-from enforcer.errors import ForbiddenError, NotFoundError
+from enforcer.errors import EnforcerError, ForbiddenError, NotFoundError
 from spawner.pages import hub, overview, told
 from spawner.pages.documents import LeaseDocument, MineDocument, ServerDocument
 from spawner.pages.handlers import Endpoint, Page
@@ -93,7 +93,7 @@ class Catalogue(Endpoint):
         server = self.get_query_argument("server", "")
         found = await client.catalogue(person.name, server, person.groups)
         status = await client.status()
-        since = self.service.waits.look(found, status.at)
+        since = self.service.waits.look(found, server, status.at)
         self.reply(told.catalogue(found, status, since))
 
 
@@ -120,12 +120,8 @@ class Lease(Endpoint):
         return lease.model_copy(update={"placement": None})
 
     async def _told(self, lease: LeaseReply) -> LeaseDocument:
-        own = lease.user == self.person.name
-        groups = self.person.groups if own else ()
-        found = await self.service.client.catalogue(lease.user, lease.server, groups)
-        return LeaseDocument(
-            lease=lease.model_copy(update={"placement": None}), bounds=told.bounds(found, lease)
-        )
+        bounds = await self.service.client.bounds(lease.id)
+        return LeaseDocument(lease=lease.model_copy(update={"placement": None}), bounds=bounds)
 
 
 class Machine(Endpoint):
@@ -133,7 +129,19 @@ class Machine(Endpoint):
 
     async def get(self) -> None:
         """Answer it, with the samples after ``?since=``."""
-        self.reply(overview.machine(self.service.watch, self.person.name, self.since()))
+        person, since = self.person, self.since()
+        profiles = None if person.admin else await self._profiles()
+        self.reply(overview.machine(self.service.watch, person.name, since, profiles))
+
+    async def _profiles(self) -> list[str]:
+        """Return the reader's profiles; while the daemon is away, none."""
+        if self.service.watch.trouble is not None:
+            return []
+        try:
+            found = await self.service.client.catalogue(self.person.name, groups=self.person.groups)
+        except EnforcerError:  # the watch will tell of it
+            return []
+        return [one.name for one in found.profiles]
 
 
 class _AdminEndpoint(Endpoint):

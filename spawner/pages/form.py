@@ -1,8 +1,9 @@
 """The spawn options form: what a user may have, whether it fits now, and how much of it they want.
 
-It is a plain HTML form. A number that is left empty means the profile's own. The script of the
-spawn page (static/spawn.js) fills in the chosen profile's numbers, shows sliders, and keeps what
-fits and what is free up to date.
+It is a plain HTML form. A number that is left empty means the profile's own, less what the user's
+other servers hold. The script of the spawn page (static/spawn.js) fills in the chosen profile's
+numbers, sends those that were changed, shows sliders, and keeps what fits and what is free up to
+date.
 """
 
 from __future__ import annotations
@@ -193,7 +194,10 @@ _FIELDS: Final = (
 
 
 def _kept_number(kept: object, most: float) -> str:
-    """Return a stored number as the field has it; what is none, or too much by now, is left out."""
-    if isinstance(kept, bool) or not isinstance(kept, int | float) or not 0 <= kept <= most:
+    """Return a stored number as the field has it; what is none, or too much by now, is left out.
+
+    So is all that the profile has: sent as a number, it would ask also for what other servers hold.
+    """
+    if isinstance(kept, bool) or not isinstance(kept, int | float) or not 0 <= kept < most:
         return ""
     return words.field(kept)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from enforcer.api.types import Amount, LeaseReply, ReceiptReply
+from enforcer.api.types import Amount, LeaseReply, ReceiptReply, SliceReply
 from enforcer.model import LeaseState
 from spawner.pages import told
 from spawner.pages.documents import (
@@ -17,10 +17,17 @@ from spawner.pages.documents import (
 from spawner.pages.watch import Moment, Picture, Watch
 
 _NOTHING: Final = Amount(cpu=0.0, memory=0)
+_PROFILE: Final = "profile "
+"""How the title of a profile's slice begins."""
 
 
-def machine(watch: Watch, user: str, since: float) -> MachineDocument:
-    """Tell everyone how the machine is; of the series only what is after `since`."""
+def machine(
+    watch: Watch, user: str, since: float, profiles: Collection[str] | None
+) -> MachineDocument:
+    """Tell everyone how the machine is; of the series only what is after `since`.
+
+    profiles: those that the user may choose, which are all that is told of; None: an admin reads.
+    """
     picture = watch.picture
     return MachineDocument(
         at=0.0 if picture is None else picture.status.at,
@@ -28,7 +35,7 @@ def machine(watch: Watch, user: str, since: float) -> MachineDocument:
         trouble=None if watch.trouble is None else told.trouble(watch.trouble),
         machine=None if picture is None else picture.status.machine,
         series=_series([one for one in watch.moments if one.at > since], user),
-        groups=[] if picture is None else _groups(picture),
+        groups=[] if picture is None else _groups(picture, user, profiles),
         mine=_amounts(picture, user, mine=True),
         others=_amounts(picture, user, mine=False),
         waiting=0 if picture is None else picture.status.leases.get(LeaseState.QUEUED, 0),
@@ -57,7 +64,7 @@ def _leases(picture: Picture) -> list[LeaseReply]:
     for lease in picture.leases:
         usage = lease.usage
         if usage is not None and usage.cpu_pressure >= told.THROTTLED:
-            worst = max(usage.throttled, ran_out.get(f"profile {lease.profile}", 0.0))
+            worst = max(usage.throttled, ran_out.get(f"{_PROFILE}{lease.profile}", 0.0))
             usage = usage.model_copy(update={"throttled": worst})
         found.append(lease.model_copy(update={"usage": usage}))
     return found
@@ -76,17 +83,40 @@ def _series(moments: Sequence[Moment], user: str) -> MachineSeries:
     )
 
 
-def _groups(picture: Picture) -> list[GroupDocument]:
+def _groups(picture: Picture, user: str, profiles: Collection[str] | None) -> list[GroupDocument]:
+    """Tell of the profiles; a profile with one name behind it would be a name."""
+    if profiles is None:
+        return [_group(one, "") for one in picture.of_kind("profile")]
+    users: dict[str, set[str]] = {}
+    for lease in picture.leases:
+        if lease.state is LeaseState.BOUND:
+            users.setdefault(f"{_PROFILE}{lease.profile}", set()).add(lease.user)
+    theirs = {f"{_PROFILE}{name}" for name in profiles}
     return [
-        GroupDocument(
-            title=one.title,
-            used=one.used,
-            cpu_limit=one.cpu_limit,
-            mem_limit=one.mem_limit,
-            throttled=one.throttled,
-        )
+        _group(one, _untold(users.get(one.title, ()), user))
         for one in picture.of_kind("profile")
+        if one.title in theirs or user in users.get(one.title, ())
     ]
+
+
+def _untold(inside: Collection[str], user: str) -> str:
+    """Say why a user is not told what a profile uses; empty if they are."""
+    if not inside:
+        return "nobody uses it now"
+    if len(inside) > 1 or user in inside:
+        return ""
+    return "not told here, because only one person uses it now"
+
+
+def _group(one: SliceReply, untold: str) -> GroupDocument:
+    return GroupDocument(
+        title=one.title,
+        used=None if untold else one.used,
+        cpu_limit=one.cpu_limit,
+        mem_limit=one.mem_limit,
+        throttled=None if untold else one.throttled,
+        untold=untold,
+    )
 
 
 def _amounts(picture: Picture | None, user: str, *, mine: bool) -> list[Amount]:

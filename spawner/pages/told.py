@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from enforcer.api.types import (
-    BoundsReply,
     CatalogueReply,
     ExplainReply,
     LeaseReply,
@@ -63,17 +62,6 @@ def catalogue(
             )
             for one in found.profiles
         ],
-    )
-
-
-def bounds(found: CatalogueReply, lease: LeaseReply) -> BoundsReply:
-    """Return the most that a resize may ask for: its profile's, or what it has if that is gone."""
-    profile = next((one for one in found.profiles if one.name == lease.profile), lease)
-    return BoundsReply(
-        cpu_limit=max(profile.cpu_limit, lease.cpu_limit),
-        mem_limit=max(profile.mem_limit, lease.mem_limit),
-        cpu_guarantee=max(profile.cpu_guarantee, lease.cpu_guarantee),
-        mem_guarantee=max(profile.mem_guarantee, lease.mem_guarantee),
     )
 
 

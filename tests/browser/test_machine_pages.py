@@ -23,7 +23,10 @@ def test_everyone_sees_the_machine_and_nobody_elses_name(visit: Visit) -> None:
     expect(page.locator("canvas")).to_have_count(2)
     expect(page.locator("[data-strip=memory] .enf-piece-mine")).to_have_count(1)
     told = answer.value.text() + page.content()
-    assert not [name for name in ("carol", "dave", "erin", "gpu") if name in told]
+    assert not [name for name in ("carol", "dave", "erin", "gpu", "Whole") if name in told]
+    expect(page.locator("#enforcer-groups th")).to_have_text(["Large", "Small"])
+    large = page.locator("#enforcer-groups tr", has_text="Large")
+    expect(large).to_contain_text("of 16 cores")
 
     def ready(page: Page) -> None:
         expect(page.locator("canvas")).to_have_count(2)

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.loads import HOSTILE
@@ -88,6 +88,35 @@ def test_the_form_is_filled_and_sent_by_keyboard_alone(visit: Visit) -> None:
     assert (mine["profile"], mine["image"]) == ("Large", "DataScience")
     assert (mine["cpu_limit"], mine["mem_limit"]) == (3.5, 40 << 30)
     assert (mine["cpu_guarantee"], mine["mem_guarantee"]) == (0, 1 << 30)
+
+
+def sent_numbers(page: Page) -> dict[str, str]:
+    """Start; what the form sends goes nowhere."""
+    found: list[str] = []
+
+    def keep(route: Route) -> None:
+        found.append(route.request.post_data or "")
+        route.fulfill(status=200, content_type="text/plain", body="kept")
+
+    page.route("**/hub/spawn/**", keep)
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("kept")).to_be_visible()
+    (body,) = found
+    assert 'name="profile"' in body
+    return dict(re.findall(r'name="((?:cpu|mem)_[a-z]+)"\r\n\r\n([^\r]*)', body))
+
+
+def test_only_numbers_that_are_less_than_all_are_sent(visit: Visit) -> None:
+    page = visit.open("alice", "/hub/spawn/alice/untouched")
+    page.get_by_role("radio", name="Large").check()
+    assert numbers(page)["cpu_guarantee"] == "10"
+    assert sent_numbers(page) == {}
+    page = visit.open("alice", "/hub/spawn/alice/changed")
+    page.get_by_role("radio", name="Large").check()
+    page.get_by_label("CPU limit", exact=True).fill("3")
+    page.get_by_label("Memory guaranteed", exact=True).fill("0")
+    assert numbers(page)["cpu_guarantee"] == "3"
+    assert sent_numbers(page) == {"cpu_limit": "3", "mem_guarantee": "0"}
 
 
 def test_without_scripts_empty_numbers_mean_the_profiles_own(visit: Visit) -> None:

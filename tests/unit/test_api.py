@@ -139,6 +139,7 @@ async def test_a_user_acts_for_nobody_else(api: Caller) -> None:
     for method, target, body in (
         ("GET", one, None),
         ("GET", one + "/history", None),
+        ("GET", one + "/bounds", None),
         ("DELETE", one, None),
         ("PATCH", one, {"cpu_limit": 1}),
     ):

@@ -86,6 +86,7 @@ async def test_a_lease_lives_its_life_through_the_blocking_client(api: ApiUnderT
         assert client.catalogue("bob").profiles[0].name == "Tiny"
         assert client.explain("alice").levels
         assert client.history(lease.id).samples == []
+        assert client.bounds(lease.id).cpu_limit == 10
         assert client.status().machine.capacity.cpu == 40
         assert client.slices().slices
         assert client.reload()
@@ -109,6 +110,7 @@ async def test_a_lease_lives_its_life_through_the_async_client(api: ApiUnderTest
         assert (await client.catalogue("alice", groups=["ml"])).user == "alice"
         assert (await client.explain("alice", "two")).lease is None
         assert (await client.history(lease.id)).lease_id == lease.id
+        assert (await client.bounds(lease.id)).mem_limit == 40 * GIB
         assert (await client.status()).privileged
         assert (await client.slices()).slices
         await client.release(lease.id)

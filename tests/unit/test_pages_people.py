@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from spawner.pages.people import REMEMBERED_SECONDS, Acquaintances, Person, parse_person
-from spawner.pages.waits import Waits
-from tests.unit.test_pages_form import LARGE, SMALL, catalogue
 
 ACCESS = frozenset({"access:services!service=enforcer"})
 ALICE = Person(name="alice", groups=(), admin=False)
@@ -49,12 +47,3 @@ def test_of_very_many_the_oldest_is_forgotten() -> None:
         known.meet(str(number), ALICE, 0.0)
     assert known.recall("0", 0.0) is None
     assert known.recall("2999", 0.0) == ALICE
-
-
-def test_since_when_a_profile_does_not_fit_is_remembered_until_it_does() -> None:
-    waits = Waits()
-    assert waits.look(catalogue(SMALL, LARGE), 100.0) == {"Large": 100.0}
-    assert waits.look(catalogue(SMALL, LARGE), 200.0) == {"Large": 100.0}
-    fits = LARGE.model_copy(update={"fits": True})
-    assert waits.look(catalogue(SMALL, fits), 300.0) == {}
-    assert waits.look(catalogue(SMALL, LARGE), 400.0) == {"Large": 400.0}

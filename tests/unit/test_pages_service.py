@@ -168,6 +168,27 @@ async def test_a_user_resizes_their_own_server_only(asker: Asker) -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_admin_enlarges_a_server_whose_profile_comes_from_a_group_of_the_hub(
+    asker: Asker,
+) -> None:
+    operations = asker.api.operations
+    operations.config = parse(
+        f'{VALID}[group_profiles.ml]\nallowed_resources = ["Large", "Huge"]\n'
+        "[resource_profiles.Huge]\ncpu_limit = 20\nmem_limit = 80\n"
+    )
+    operations.tick()
+    lease, _ = await operations.claim(
+        Claim(user="alice", profile="Huge", mem_limit=Bytes(20 * GIB), groups=("ml",))
+    )
+    path = f"api/leases/{lease.id}"
+    for token in ("adas", "alices"):
+        status, said = await asker.ask(token, path)
+        assert (status, said["bounds"]["mem_limit"]) == (200, 80 * GIB)
+    status, said = await asker.ask("adas", path, {"mem_limit": said["bounds"]["mem_limit"]})
+    assert (status, said["lease"]["mem_limit"]) == (200, 80 * GIB)
+
+
+@pytest.mark.asyncio
 async def test_a_resize_is_the_daemons_to_refuse_and_a_bad_one_is_named(asker: Asker) -> None:
     path = f"api/leases/{await lease_of(asker, 'alice')}"
     status, said = await asker.ask("alices", path, {"cpu_limit": 11})
@@ -231,6 +252,20 @@ async def test_while_the_hub_is_restarted_who_was_known_may_look_and_change_noth
     asker.auth.cache.clear()
     asker.hub.user_status = 503
     assert (await asker.ask("alices", "api/mine"))[0] == 502
+
+
+@pytest.mark.asyncio
+async def test_a_profile_of_others_is_in_the_machine_view_of_admins_only(asker: Asker) -> None:
+    operations = asker.api.operations
+    operations.config = parse(
+        f'{VALID}[user_profiles.alice]\nallowed_resources = ["Tiny"]\n'
+        '[user_profiles.bob]\nallowed_resources = ["Tiny", "Large"]\n'
+    )
+    await lease_of(asker, "bob")
+    for token, expected in (("alices", []), ("bobs", [True]), ("adas", [True])):
+        status, said = await asker.ask(token, "api/machine")
+        assert status == 200
+        assert [one["used"] is not None for one in said["groups"]] == expected, token
 
 
 @pytest.mark.asyncio

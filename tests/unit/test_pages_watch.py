@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from enforcer.api.types import HistoryReply
 from enforcer.client import AsyncClient
-from enforcer.model import Claim, Usage
+from enforcer.model import Claim, EndReason, Usage
 from enforcer.names import lease_slice
 from enforcer.quantities import GIB, Bytes
 from spawner.pages import overview
@@ -28,13 +28,20 @@ async def api(tmp_path: Path) -> AsyncIterator[ApiUnderTest]:
         yield under_test
 
 
-async def use(api: ApiUnderTest, user: str, cores: float, memory: int, ticks: int = 1) -> None:
+async def use(
+    api: ApiUnderTest,
+    user: str,
+    cores: float,
+    memory: int,
+    ticks: int = 1,
+    profile: str = "Large",
+) -> None:
     """Have a user use so much for some ticks."""
     operations = api.operations
-    lease, _ = await operations.claim(Claim(user=user, profile="Large"))
+    lease, _ = await operations.claim(Claim(user=user, profile=profile))
     if lease.container_id is None:
         operations.bind(lease.id, f"{user}-1")
-    unit = lease_slice("Large", user, "")
+    unit = lease_slice(profile, user, "")
     for _ in range(ticks):
         before = operations.usage.get(unit, Usage())
         used = before.cpu_usec + round(cores * 1e6)
@@ -59,12 +66,12 @@ async def test_the_servers_own_history_is_there_after_a_start(api: ApiUnderTest)
     async with AsyncClient(str(api.path), 5) as client:
         watch = Watch(client, 1.0)
         await watch.look()
-        document = overview.machine(watch, "alice", 0.0)
+        document = overview.machine(watch, "alice", 0.0, ["Large"])
         assert document.series.mine_memory == [GIB] * len(document.series.at)
         assert len(document.series.at) >= 4
         assert document.series.machine_cpu[0] is None
         assert document.series.machine_cpu[-1] is not None
-        newer = overview.machine(watch, "alice", document.series.at[-2])
+        newer = overview.machine(watch, "alice", document.series.at[-2], ["Large"])
         assert newer.series.at == document.series.at[-1:]
 
 
@@ -83,12 +90,49 @@ async def test_nobody_else_has_a_name_in_the_machine_view(api: ApiUnderTest) -> 
     async with AsyncClient(str(api.path), 5) as client:
         watch = Watch(client, 1.0)
         await watch.look()
-        document = overview.machine(watch, "alice", 0.0)
+        document = overview.machine(watch, "alice", 0.0, ["Large"])
         assert [one.memory for one in document.mine] == [GIB]
         assert [one.memory for one in document.others] == [2 * GIB]
         assert "secretive" not in document.model_dump_json()
         everyone = overview.admin(watch, ())
         assert {one.user for one in everyone.leases} == {"alice", "secretive"}
+
+
+@pytest.mark.asyncio
+async def test_a_profile_tells_of_nobody_elses_use_alone(api: ApiUnderTest) -> None:
+    await use(api, "bob", 1.0, GIB, profile="Tiny")
+    await use(api, "alice", 1.0, GIB)
+    async with AsyncClient(str(api.path), 5) as client:
+        watch = Watch(client, 1.0)
+
+        async def told(user: str, *profiles: str) -> dict[str, tuple[bool, str]]:
+            await watch.look()
+            groups = overview.machine(watch, user, 0.0, profiles).groups
+            assert all((one.used is None) is (one.throttled is None) for one in groups)
+            return {one.title: (one.used is not None, one.untold) for one in groups}
+
+        alone = "not told here, because only one person uses it now"
+        both = {"profile Tiny": (False, alone), "profile Large": (True, "")}
+        assert await told("alice", "Tiny", "Large") == both
+        assert await told("alice", "Large") == {"profile Large": (True, "")}
+        assert await told("carol", "Tiny") == {"profile Tiny": (False, alone)}
+        # a server goes on in a profile that is its user's no more
+        assert await told("bob") == {"profile Tiny": (True, "")}
+        await use(api, "erin", 1.0, GIB, profile="Tiny")
+        assert await told("carol", "Tiny") == {"profile Tiny": (True, "")}
+        everything = overview.machine(watch, "ada", 0.0, None).groups
+        assert [one.used is None for one in everything] == [False, False]
+
+
+@pytest.mark.asyncio
+async def test_of_a_profile_that_nobody_is_in_any_more_nothing_is_told(api: ApiUnderTest) -> None:
+    await use(api, "bob", 1.0, GIB)
+    async with AsyncClient(str(api.path), 5) as client:
+        watch = Watch(client, 1.0)
+        api.operations.end(api.operations.book.live[0].id, EndReason.STOPPED)
+        await watch.look()
+        (group,) = overview.machine(watch, "alice", 0.0, ["Large"]).groups
+        assert (group.used, group.untold) == (None, "nobody uses it now")
 
 
 @pytest.mark.asyncio
@@ -101,7 +145,7 @@ async def test_a_daemon_that_is_gone_leaves_the_last_picture(api: ApiUnderTest) 
         await client.close()
         await asyncio.to_thread(api.path.unlink)
         await watch.look()
-        document = overview.machine(watch, "alice", 0.0)
+        document = overview.machine(watch, "alice", 0.0, ["Large"])
         assert document.trouble is not None
         assert document.trouble.code == "daemon.unreachable"
         assert watch.moments == seen
@@ -113,7 +157,7 @@ def test_before_the_first_answer_there_is_only_trouble(tmp_path: Path) -> None:
         async with AsyncClient(str(tmp_path / "none"), 5) as client:
             watch = Watch(client, 1.0)
             await watch.look()
-            assert overview.machine(watch, "alice", 0.0).machine is None
+            assert overview.machine(watch, "alice", 0.0, ["Large"]).machine is None
             assert overview.admin(watch, ()).trouble is not None
 
     asyncio.run(look())

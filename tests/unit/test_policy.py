@@ -15,6 +15,7 @@ from enforcer.model import AdmissionMode, Claim, Config, Rights
 from enforcer.quantities import CORE, GIB, MIB, Bytes, Cpus
 from tests.examples import examples
 from tests.unit.configs import CAPACITY, NAMES, VALID, document, parse, trees
+from tests.unit.lab import a_lease
 
 LAB = (
     VALID
@@ -286,6 +287,26 @@ def test_the_bounds_end_at_the_users_total() -> None:
     bounds = policy.catalogue(parse(LAB), small).bounds
     assert (bounds.cpu_limit, bounds.cpu_guarantee) == (3 * CORE, 3 * CORE)
     assert (bounds.mem_limit, bounds.mem_guarantee) == (GIB, GIB)
+
+
+def test_a_resize_may_ask_for_what_the_profile_and_the_rights_allow() -> None:
+    lease = a_lease("a", limit=(2, 16), guarantee=(1, 12))
+    assert policy.resize_bounds(parse(LAB), rights(), lease) == policy.Bounds(
+        cpu_limit=Cpus(10 * CORE),
+        mem_limit=Bytes(40 * GIB),
+        cpu_guarantee=Cpus(5 * CORE),
+        mem_guarantee=Bytes(12 * GIB),  # more than the 10 that it would get now
+    )
+
+
+def test_a_lease_whose_profile_is_not_its_users_any_more_keeps_what_it_has() -> None:
+    lease = a_lease("a", limit=(2, 8), guarantee=(1, 4))
+    assert policy.resize_bounds(parse(LAB), rights("alice", "students"), lease) == policy.Bounds(
+        cpu_limit=Cpus(2 * CORE),
+        mem_limit=Bytes(8 * GIB),
+        cpu_guarantee=Cpus(CORE),
+        mem_guarantee=Bytes(4 * GIB),
+    )
 
 
 @settings(max_examples=examples(60))

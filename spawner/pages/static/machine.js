@@ -96,7 +96,13 @@ function showGroups(groups) {
   body.closest("section").hidden = !groups.length;
   body.replaceChildren(...groups.map((one) => element("tr", {},
     element("th", { scope: "row", "data-label": "Profile" }, one.title.replace(/^profile /, "")),
+    ...(one.untold ? [element("td", { "data-label": "In use", colspan: 3 }, one.untold)] : used(one)))));
+}
+
+function used(one) {
+  return [
     element("td", { "data-label": "CPU" }, one.cpu_limit === null ? cores(one.used.cpu) : `${number(one.used.cpu)} of ${cores(one.cpu_limit)}`),
     element("td", { "data-label": "Memory" }, one.mem_limit === null ? memory(one.used.memory) : memoryOf(one.used.memory, one.mem_limit)),
-    element("td", { "data-label": "Held back" }, percent(one.throttled)))));
+    element("td", { "data-label": "Held back" }, percent(one.throttled)),
+  ];
 }

@@ -38,6 +38,11 @@ export class Pair {
     return this.number.value === "" ? null : Number(this.number.value);
   }
 
+  /** Whether it says as much as there is, as an empty field does. */
+  get isAll() {
+    return this.value === null || field(this.value) === field(this.most);
+  }
+
   setMost(most) {
     this.most = most;
     this.number.max = field(most);

@@ -42,7 +42,16 @@ function start(form, page) {
   };
   radios.forEach((one) => one.addEventListener("change", () => take(false)));
   take(true);
+  form.closest("form")?.addEventListener("formdata", (event) => leaveOut(event.formData, pairs));
   if (form.dataset.user === page.user) live(form, fromHub(page));
+}
+
+/**
+ * All that the profile has is what an empty field asks for: the card's sentence is about that. The
+ * same number, sent, would ask also for what the user's other servers hold.
+ */
+function leaveOut(sent, pairs) {
+  for (const [name, pair] of pairs) if (pair.isAll) sent.delete(name);
 }
 
 function live(form, service) {
