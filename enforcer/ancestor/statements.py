@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -111,6 +111,15 @@ def _entries(table: ast.Dict) -> list[tuple[str, ast.expr]] | None:
 
 def _look_for_hidden(node: ast.AST, objects: Objects, reader: Reader) -> None:
     """Note what changes a dictionary where it cannot be followed: a loop, an if."""
+    for name, line in (*_changes(node), *_changes_by_loops(node)):
+        if name in SECTIONS:
+            reader.hide((name,), line)
+        else:
+            objects.doubt((name,), line)
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Find the names that something below is assigned to or calls a changing method of."""
     for below in ast.walk(node):
         match below:
             case ast.Attribute() | ast.Name() | ast.Subscript() if not isinstance(
@@ -123,7 +132,17 @@ def _look_for_hidden(node: ast.AST, objects: Objects, reader: Reader) -> None:
                 name = root_of(changed)
             case _:
                 continue
-        if name in SECTIONS:
-            reader.hide((name,), below.lineno)
-        elif name is not None:
-            objects.doubt((name,), below.lineno)
+        if name is not None:
+            yield name, below.lineno
+
+
+def _changes_by_loops(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Find what a loop goes over, where it changes what it finds: ``for one in mine.values()``."""
+    for loop in ast.walk(node):
+        if isinstance(loop, ast.For):
+            found = {one.id for one in ast.walk(loop.target) if isinstance(one, ast.Name)}
+            lines = [line for below in loop.body for name, line in _changes(below) if name in found]
+            for one in ast.walk(loop.iter) if lines else ():
+                name = root_of(one) if isinstance(one, ast.Name | ast.Attribute) else None
+                if name is not None:
+                    yield name, lines[0]

@@ -145,6 +145,12 @@ c.Y.docker_profiles = c.Y.docker_profiles
     assert config.users["memo"].allowed_resources == ("Twin",)
 
 
+def test_a_loop_that_changes_nothing_of_ours_does_no_harm() -> None:
+    converted(
+        f"{SEED}for name, one in user_profiles.items():\n    print(name)\n    x.y['a'] = one\n"
+    )
+
+
 def test_a_name_that_is_given_a_new_value_is_in_no_doubt() -> None:
     converted(f"x = []\nx.append(1)\n{SEED}x = ['/a']\nvolumes_ro = x\n")
 
@@ -265,6 +271,8 @@ def test_a_dictionary_that_is_not_there_is_missed(name: str) -> None:
         "memo = user_profiles['memo']\nmemo.clear()",
         "mine = user_profiles\nfor user in users:\n    mine[user] = {}",
         "if x:\n    mine = {}\nuser_profiles['zed'] = mine",
+        "for one in c.X.user_profiles.values():\n    one['servers_max'] = 1",
+        "mine = {}\nfor _, one in enumerate([mine]):\n    one.clear()\nuser_profiles['a'] = mine",
         "more = ['/a']\nvolumes_ro = more\nmore.append('/b')",
     ],
 )
