@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -37,14 +38,20 @@ _DAEMON_SECONDS: Final = 30.0
 def last_busy(samples: Sequence[SampleReply], busy_cores: float) -> float | None:
     """When it last used more than `busy_cores`, on average over a minute; None: not in these.
 
-    samples: the oldest first, each with what was used since the one before. Unix seconds.
+    samples: the oldest first, each with what was used since the one before. Unix seconds. Of a
+    minute that is known in part, the rest counts as idle: a moment is not to pass for a minute.
     """
-    windows: dict[int, list[SampleReply]] = {}
-    for sample in samples:
-        windows.setdefault(int(sample.at // WINDOW_SECONDS), []).append(sample)
+    windows: dict[int, list[tuple[float, SampleReply]]] = {}
+    for before, sample in pairwise(samples):
+        # within bounds also where the clock was set, or the machine slept
+        seconds = min(max(sample.at - before.at, 0.0), WINDOW_SECONDS)
+        windows.setdefault(int(sample.at // WINDOW_SECONDS), []).append((seconds, sample))
     for _, window in sorted(windows.items(), reverse=True):
-        if sum(sample.cpu for sample in window) / len(window) > busy_cores:
-            return window[-1].at
+        used = sum(seconds * sample.cpu for seconds, sample in window)
+        # ticks that are long may reach over the minute's edges
+        known = sum(seconds for seconds, _ in window)
+        if used / max(known, WINDOW_SECONDS) > busy_cores:
+            return window[-1][1].at
     return None
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from enforcer.ancestor.statements import SECTIONS, Found, gather
+from enforcer.ancestor.objects import SECTIONS
+from enforcer.ancestor.statements import Found, gather
 from enforcer.ancestor.toml import Value, format_document
 from enforcer.config import ConfigError, Mistake, parse_config
 from enforcer.config.mistakes import Place, Review, show_place

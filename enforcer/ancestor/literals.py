@@ -18,6 +18,7 @@ MOST_LEVELS: Final = 8
 
 _LARGEST: Final = 2**63
 _MOST_SHOWN: Final = 60
+PLAINLY: Final = "assign it once, at the left margin: … .resource_profiles = {…}"
 _LIST: Final = 'write a list: ["one", "two"]'
 
 
@@ -32,17 +33,31 @@ NOTHING: Final = Nothing()
 class Reader:
     """Reads values; where each of them stands goes into `lines`, what is wrong into `review`.
 
-    names: what was assigned to plain variables so far.
+    doubted: what was changed in a way that only running the program would tell, and in which line.
     """
 
     review: Review
     lines: dict[Place, int]
-    names: Mapping[str, ast.expr] = field(default_factory=dict)
+    doubted: Mapping[ast.expr, int]
+    hidden: set[Place] = field(default_factory=set)
+    """Where there may be more, or less, than stands there."""
+
+    def hide(self, place: Place, line: int) -> None:
+        """Note that a line changes what is at a place, nobody knows how."""
+        self.hidden.add(place)
+        self.lines[place] = line
+        self.review.note(
+            place,
+            "a statement",
+            f"line {line} changes it in a way that only running the file would tell",
+            PLAINLY,
+        )
 
     def read(self, node: ast.expr, place: Place, depth: int = 0) -> Value | Nothing:
         """Return the value of an expression; of one that is wrong, what of it can be used."""
-        if not isinstance(node, ast.Name):
-            self.lines[place] = node.lineno
+        if node in self.doubted:
+            self.hide(place, self.doubted[node])
+        self.lines[place] = node.lineno
         if depth > MOST_LEVELS:
             self.review.note(place, "a value", "nested too deeply", "no key is that deep")
             return NOTHING
@@ -55,10 +70,6 @@ class Reader:
                 return self._dictionary(node, place, depth)
             case ast.List() | ast.Tuple() | ast.Set():
                 return self._list(node, place, depth)
-            case ast.Name(id=name) if name in self.names:
-                return self.read(self.names[name], place, depth + 1)
-            case ast.Call(func=ast.Name(id="dict"), args=[]):
-                return self._call(node, place, depth)
             case _:
                 return self._computed(node, place)
 
@@ -116,15 +127,6 @@ class Reader:
                     )
         return found
 
-    def _call(self, node: ast.Call, place: Place, depth: int) -> Value:
-        found: dict[str, Value] = {}
-        for keyword in node.keywords:
-            if keyword.arg is None:
-                self._computed(keyword.value, place)
-            else:
-                self._entry(found, keyword.arg, keyword.value, place, depth)
-        return found
-
     def _entry(
         self, found: dict[str, Value], key: str, node: ast.expr, place: Place, depth: int
     ) -> None:
@@ -139,7 +141,6 @@ class Reader:
                 "leave one of them out",
             )
         value = self.read(node, below, depth + 1)
-        self.lines.setdefault(below, node.lineno)
         if not isinstance(value, Nothing):
             found[key] = value
         elif len(place) == 1:
@@ -159,7 +160,6 @@ class Reader:
 
     def _computed(self, node: ast.expr, place: Place) -> Nothing:
         shown = _shown(node)
-        self.lines.setdefault(place, node.lineno)
         self.review.note(
             place,
             shown,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from enforcer.ancestor.literals import Nothing, Reader
+from enforcer.ancestor.literals import PLAINLY, Nothing, Reader
+from enforcer.ancestor.objects import SECTIONS, Objects, Path, path_of, root_of
 from enforcer.ancestor.toml import Value
 from enforcer.config.mistakes import Place, Review
-
-SECTIONS: Final = ("volumes_ro", "resource_profiles", "docker_profiles", "user_profiles")
 
 _CHANGING: Final = frozenset(
     {"update", "setdefault", "pop", "popitem", "clear", "append", "extend", "insert", "remove"}
 )
-_PLAINLY: Final = "assign it once, at the left margin: … .resource_profiles = {…}"
 
 
 @dataclass(slots=True)
@@ -28,132 +27,122 @@ class Found:
 
 def gather(tree: ast.Module, review: Review, lines: dict[Place, int]) -> Found:
     """Follow the statements from top to bottom, as Python would; mistakes go into the review."""
-    found = Found()
-    names: dict[str, ast.expr] = {}
-    reader = Reader(review=review, lines=lines, names=names)
+    objects = Objects()
+    reader = Reader(review=review, lines=lines, doubted=objects.doubted)
     for statement in tree.body:
         match statement:
             case ast.Assign(targets=targets, value=value):
-                for target in targets:
-                    _assign(target, value, found, reader)
-                    _remember(target, value, names)
+                _assign(targets, value, objects, reader)
             case ast.AnnAssign(target=target, value=ast.expr() as value):
-                _assign(target, value, found, reader)
-                _remember(target, value, names)
-            case ast.Expr(value=ast.Call() as call) if _is_change(call):
-                _change(call, found, reader)
+                _assign([target], value, objects, reader)
+            case ast.AnnAssign(value=None):
+                pass
+            case ast.Expr(value=ast.Call(func=ast.Attribute(attr=attribute)) as call) if (
+                attribute in _CHANGING
+            ):
+                _change(call, objects, reader)
             case _:
-                _look_for_hidden(statement, found, reader)
+                _look_for_hidden(statement, objects, reader)
+    return _read(objects, reader)
+
+
+def _read(objects: Objects, reader: Reader) -> Found:
+    """Read the dictionaries as they are when the program ends."""
+    found = Found()
+    for name in SECTIONS:
+        node = objects.find((name,))
+        if node is not None:
+            value = reader.read(node, (name,))
+            if isinstance(value, Nothing):
+                found.whole = False
+            else:
+                found.sections[name] = value
+    found.whole = found.whole and not reader.hidden
     return found
 
 
-def _remember(target: ast.expr, value: ast.expr, names: dict[str, ast.expr]) -> None:
-    """Note what a name stands for; an attribute or an item is no name."""
-    if isinstance(target, ast.Name):
-        names[target.id] = value
+def _assign(targets: Iterable[ast.expr], value: ast.expr, objects: Objects, reader: Reader) -> None:
+    _look_for_hidden(value, objects, reader)
+    settled = objects.settle(value)
+    for target in targets:
+        path = path_of(target)
+        if path is None:
+            _look_for_hidden(target, objects, reader)
+        else:
+            _set(path, settled, target.lineno, objects, reader)
 
 
-def _assign(target: ast.expr, value: ast.expr, found: Found, reader: Reader) -> None:
-    place = _place(target)
-    if place is None:
-        _look_for_hidden(target, found, reader)
+def _set(path: Path, value: ast.expr, line: int, objects: Objects, reader: Reader) -> None:
+    if objects.put(path, value):
         return
-    if len(place) == 1:
-        reader.lines.update({place: target.lineno})
-    _set(place, value, found, reader)
+    if path[0] in SECTIONS:
+        reader.lines[path] = line
+        reader.review.note(
+            path, "nothing", f"set below {path[-2]!r}, which is no dictionary", PLAINLY
+        )
+    else:
+        objects.doubt(path, line)
 
 
-def _set(place: Place, value: ast.expr, found: Found, reader: Reader) -> None:
-    read = reader.read(value, place, len(place) - 1)
-    reader.lines.setdefault(place, value.lineno)
-    if isinstance(read, Nothing):
-        found.whole = False
-        return
-    *above, last = place
-    holder: dict[str, Value] = found.sections
-    for part in above:
-        below = holder.get(str(part))
-        if not isinstance(below, dict):
-            reader.review.note(
-                place, "nothing", f"set below {part!r}, which is no dictionary", _PLAINLY
-            )
-            return
-        holder = below
-    holder[str(last)] = read
-
-
-def _is_change(call: ast.Call) -> bool:
-    func = call.func
-    return (
-        isinstance(func, ast.Attribute)
-        and func.attr in _CHANGING
-        and _place(func.value) is not None
-    )
-
-
-def _change(call: ast.Call, found: Found, reader: Reader) -> None:
-    """Follow ``….update({…})`` on a dictionary of ours; every other call is a mistake."""
-    assert isinstance(call.func, ast.Attribute)  # noqa: S101 - _is_change has looked
-    place = _place(call.func.value)
-    assert place is not None  # noqa: S101 - the same
+def _change(call: ast.Call, objects: Objects, reader: Reader) -> None:
+    """Follow ``….update({…})`` with what stands there as such; every other change is hidden."""
     match call:
-        case ast.Call(func=ast.Attribute(attr="update"), args=[ast.Dict() as more], keywords=[]):
-            for key, value in zip(more.keys, more.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    _set((*place, key.value), value, found, reader)
-                else:
-                    _hidden(place, call.lineno, found, reader)
+        case ast.Call(
+            func=ast.Attribute(attr="update", value=changed),
+            args=[ast.Dict() as more],
+            keywords=[],
+        ) if (path := path_of(changed)) and (entries := _entries(more)) is not None:
+            _look_for_hidden(more, objects, reader)
+            for key, value in entries:
+                _set((*path, key), objects.settle(value), value.lineno, objects, reader)
         case _:
-            _hidden(place, call.lineno, found, reader)
+            _look_for_hidden(call, objects, reader)
 
 
-def _look_for_hidden(node: ast.AST, found: Found, reader: Reader) -> None:
-    """Note what sets one of our dictionaries where it cannot be followed: a loop, an if."""
+def _entries(table: ast.Dict) -> list[tuple[str, ast.expr]] | None:
+    """Return the keys and values of a dictionary; None if not all of its keys are texts."""
+    found: list[tuple[str, ast.expr]] = []
+    for key, value in zip(table.keys, table.values, strict=True):
+        if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+            return None
+        found.append((key.value, value))
+    return found
+
+
+def _look_for_hidden(node: ast.AST, objects: Objects, reader: Reader) -> None:
+    """Note what changes a dictionary where it cannot be followed: a loop, an if."""
+    for name, line in (*_changes(node), *_changes_by_loops(node)):
+        if name in SECTIONS:
+            reader.hide((name,), line)
+        else:
+            objects.doubt((name,), line)
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Find the names that something below is assigned to or calls a changing method of."""
     for below in ast.walk(node):
         match below:
             case ast.Attribute() | ast.Name() | ast.Subscript() if not isinstance(
                 below.ctx, ast.Load
             ):
-                section = _section(below)
+                name = root_of(below)
             case ast.Call(func=ast.Attribute(attr=attribute, value=changed)) if (
                 attribute in _CHANGING
             ):
-                section = _section(changed)
+                name = root_of(changed)
             case _:
                 continue
-        if section is not None:
-            _hidden((section,), below.lineno, found, reader)
+        if name is not None:
+            yield name, below.lineno
 
 
-def _hidden(place: Place, line: int, found: Found, reader: Reader) -> None:
-    found.whole = False
-    reader.lines.setdefault(place, line)
-    reader.review.note(
-        place,
-        "a statement",
-        f"line {line} changes it in a way that only running the file would tell",
-        _PLAINLY,
-    )
-
-
-def _place(node: ast.expr) -> Place | None:
-    """Return the place that an expression names: ``c.X.user_profiles["memo"]``, or None."""
-    below: list[str] = []
-    while isinstance(node, ast.Subscript):
-        if not isinstance(node.slice, ast.Constant) or not isinstance(node.slice.value, str):
-            return None
-        below.insert(0, node.slice.value)
-        node = node.value
-    section = _section(node)
-    return None if section is None else (section, *below)
-
-
-def _section(node: ast.expr) -> str | None:
-    """Return the dictionary of ours that an expression names, or in which it names something."""
-    while isinstance(node, ast.Subscript):
-        node = node.value
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name) if name in SECTIONS:
-            return name
-        case _:
-            return None
+def _changes_by_loops(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Find what a loop goes over, where it changes what it finds: ``for one in mine.values()``."""
+    for loop in ast.walk(node):
+        if isinstance(loop, ast.For):
+            found = {one.id for one in ast.walk(loop.target) if isinstance(one, ast.Name)}
+            lines = [line for below in loop.body for name, line in _changes(below) if name in found]
+            for one in ast.walk(loop.iter) if lines else ():
+                name = root_of(one) if isinstance(one, ast.Name | ast.Attribute) else None
+                if name is not None:
+                    yield name, lines[0]

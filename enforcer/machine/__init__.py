@@ -89,7 +89,7 @@ def prepare(
     """
     cache = Cache() if cache is None else cache
     requirements = (_HERE.parent / "requirements.lock").read_text()
-    wanted = recipe.recipe_for(suite, requirements, _hub_locks() if hub else None)
+    wanted = recipe.recipe_for(suite, requirements, _hub_files() if hub else None)
     disk = layers.ensure_disk(cache, wanted, progress)
     booted = layers.ensure_booted(cache, disk, wanted, progress)
     if source is None:
@@ -97,10 +97,11 @@ def prepare(
     return layers.ensure_installed(cache, booted, source, progress)
 
 
-def _hub_locks() -> recipe.HubLocks:
-    return recipe.HubLocks(
+def _hub_files() -> recipe.HubFiles:
+    return recipe.HubFiles(
         hub=(_HUB_SIDE / "requirements.lock").read_text(),
         lab=(_HERE / "lab.lock").read_text(),
+        lab_config=(_HERE / "jupyter_server_config.py").read_text(),
         proxy_package=(_HUB_SIDE / "proxy" / "package.json").read_text(),
         proxy_lock=(_HUB_SIDE / "proxy" / "package-lock.json").read_text(),
     )

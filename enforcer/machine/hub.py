@@ -12,6 +12,7 @@ from enforcer.machine import contents
 HUB_VENV: Final = "/opt/enforcer/hub"
 PROXY: Final = "/opt/enforcer/proxy"
 LAB_VENV: Final = "/opt/jupyterlab"
+LAB_CONFIG: Final = f"{LAB_VENV}/etc/jupyter/jupyter_server_config.py"
 LAB_IMAGE: Final = "jupyterlab:latest"
 LAB_TAR: Final = "/var/lib/enforcer-demo/lab.tar"
 
@@ -27,15 +28,6 @@ ENVIRONMENT: Final = "/home/grace/miniforge3/envs/genomics"
 MEMORY_MIB: Final = 4096
 
 PACKAGES: Final = ("login", "nodejs", "passwd")
-
-_SERVER_CONFIG: Final = """\
-{
-  "ResourceUseDisplay": {
-    "mem_warning_threshold": 0.15,
-    "track_cpu_percent": true
-  }
-}
-"""
 
 _GC_CONTENT: Final = f"""\
 #!{ENVIRONMENT}/bin/python
@@ -61,9 +53,6 @@ _HISTORY: Final = """\
 """
 
 FILES: Final = (
-    contents.File(
-        f"{LAB_VENV}/etc/jupyter/jupyter_server_config.d/resource-usage.json", _SERVER_CONFIG
-    ),
     contents.File(f"{ENVIRONMENT}/conda-meta/history", _HISTORY),
     contents.File(f"{ENVIRONMENT}/bin/gc-content", _GC_CONTENT, 0o755),
     contents.File(f"{ENVIRONMENT}/lib/sequences.py", _SEQUENCES),

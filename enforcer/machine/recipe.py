@@ -62,15 +62,17 @@ class NodeModules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HubLocks:
-    """The texts of the lock files that a guest with the hub is made from.
+class HubFiles:
+    """The texts of the files that a guest with the hub is made from.
 
     hub, lab: the two sets of Python packages.
+    lab_config: how JupyterLab's server is configured.
     proxy_package, proxy_lock: npm's two files for the hub's proxy.
     """
 
     hub: str
     lab: str
+    lab_config: str
     proxy_package: str
     proxy_lock: str
 
@@ -117,11 +119,11 @@ class Hardware:
     kernel_arguments: str = contents.KERNEL_ARGUMENTS
 
 
-def recipe_for(suite: str, requirements: str, locks: HubLocks | None = None) -> Recipe:
+def recipe_for(suite: str, requirements: str, files: HubFiles | None = None) -> Recipe:
     """The recipe of a suite's guest.
 
     requirements: the text of the daemon's lock file.
-    locks: given for a guest in which the hub can be installed.
+    files: given for a guest in which the hub can be installed.
 
     Raises:
         InvalidError: nobody has written down what that suite needs.
@@ -151,21 +153,21 @@ def recipe_for(suite: str, requirements: str, locks: HubLocks | None = None) -> 
         disk=contents.DISK_OPTIONS,
         disk_gib=contents.DISK_GIB,
     )
-    return plain if locks is None else _with_hub(plain, locks)
+    return plain if files is None else _with_hub(plain, files)
 
 
-def _with_hub(plain: Recipe, locks: HubLocks) -> Recipe:
-    proxy = NodeModules(path=hub.PROXY, package=locks.proxy_package, lock=locks.proxy_lock)
+def _with_hub(plain: Recipe, files: HubFiles) -> Recipe:
+    proxy = NodeModules(path=hub.PROXY, package=files.proxy_package, lock=files.proxy_lock)
     venvs = (
         *plain.venvs,
-        Venv(path=hub.HUB_VENV, lock=locks.hub),
-        Venv(path=hub.LAB_VENV, lock=locks.lab),
+        Venv(path=hub.HUB_VENV, lock=files.hub),
+        Venv(path=hub.LAB_VENV, lock=files.lab),
     )
     return replace(
         plain,
         kind="hub",
         packages=(*plain.packages, *hub.PACKAGES),
-        files=(*plain.files, *hub.FILES),
+        files=(*plain.files, *hub.FILES, contents.File(hub.LAB_CONFIG, files.lab_config)),
         setup=_setup(venvs, contents.SETUP, hub.SETUP),
         venvs=venvs,
         node=(proxy,),

@@ -167,7 +167,8 @@ async def test_a_hub_that_will_not_hear_of_it_stops_nobody(tmp_path: Path, refus
     async with serving(parse(), tmp_path) as api:
         lease, _ = await api.operations.claim(Claim(user="alice", server="busy", profile="Tiny"))
         api.operations.bind(lease.id, lease.id * 2)
-        api.operations.samples[lease.id] = [used(time.time() - 30, 1.0)]
+        now = time.time()
+        api.operations.samples[lease.id] = [used(now - 30, 1.0), used(now - 15, 1.0)]
         async with culling(hub, api.path) as process:
             await asyncio.sleep(6)
             assert process.returncode is None
@@ -194,8 +195,19 @@ def reply(at: float, cpu: float) -> SampleReply:
         ([(0, 0.05), (2, 0.05)], None),
         # a kernel that wakes up once a minute
         ([(tick * 2, 1.0 if tick == 7 else 0.0) for tick in range(30)], None),
-        ([(0, 1.0), (2, 1.0), (60, 0.0), (62, 0.0)], 2),
-        ([(0, 1.0), (58, 1.0), (60, 1.0), (62, 0.0)], 62),
+        # a moment just after the minute turned, and one at the far end of what is known
+        ([(tick * 2, 0.3 if tick in {30, 60} else 0.0) for tick in range(61)], None),
+        ([(58, 0.0), (60, 1.0), (62, 0.0)], None),
+        ([(0, 0.0), (2, 5.0)], 2),
+        ([(tick * 2, 0.3 if tick < 30 else 0.0) for tick in range(40)], 58),
+        ([(tick * 2, 0.3) for tick in range(37)], 58),
+        ([(tick * 2, 0.3) for tick in range(47)], 92),
+        # few ticks in a minute, late ones, a clock that was set, and a machine that slept
+        ([(tick * 40, 0.11) for tick in range(6)], 160),
+        ([(0, 0.09), (55, 0.09), (119, 0.09)], None),
+        ([(0, 0.2), (20, 0.2), (23, 0.2), (59, 0.2)], 59),
+        ([(50, 9.0), (20, 9.0)], None),
+        ([(0, 0.0), (7200, 0.09)], None),
     ],
 )
 def test_busy_is_what_uses_cpu_on_average_over_a_minute(

@@ -11,10 +11,14 @@ from enforcer.machine import recipe
 from enforcer.machine.contents import File
 
 TRIXIE = recipe.recipe_for("trixie", "aiohttp==3\n")
-LOCKS = recipe.HubLocks(
-    hub="tornado==6\n", lab="jupyterlab==4\n", proxy_package="{}", proxy_lock="{}"
+FILES = recipe.HubFiles(
+    hub="tornado==6\n",
+    lab="jupyterlab==4\n",
+    lab_config="c = get_config()\n",
+    proxy_package="{}",
+    proxy_lock="{}",
 )
-HUB = recipe.recipe_for("trixie", "aiohttp==3\n", LOCKS)
+HUB = recipe.recipe_for("trixie", "aiohttp==3\n", FILES)
 TCG = recipe.Hardware(accelerator="tcg", version="7.2", processor="a")
 
 
@@ -39,9 +43,9 @@ def test_whatever_changes_the_disk_changes_its_key(other: recipe.Recipe) -> None
     assert recipe.disk_key(other) != recipe.disk_key(TRIXIE)
 
 
-@pytest.mark.parametrize("lock", ["hub", "lab", "proxy_package", "proxy_lock"])
-def test_each_lock_of_the_hub_is_part_of_the_key(lock: str) -> None:
-    changed = replace(LOCKS, **{lock: "other==1\n"})
+@pytest.mark.parametrize("file", ["hub", "lab", "lab_config", "proxy_package", "proxy_lock"])
+def test_each_file_of_the_hub_is_part_of_the_key(file: str) -> None:
+    changed = replace(FILES, **{file: "other==1\n"})
     other = recipe.recipe_for("trixie", "aiohttp==3\n", changed)
     assert recipe.disk_key(other) != recipe.disk_key(HUB)
 

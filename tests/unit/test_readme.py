@@ -36,3 +36,12 @@ def test_it_names_no_command_that_there_is_not() -> None:
     typed = re.findall(r"^(?:sudo )?(?:python3 -m )?enforcer ([a-z-]+)", README, re.MULTILINE)
     assert typed
     assert set(typed) <= COMMANDS.keys()
+
+
+def test_the_file_for_an_image_is_there_and_is_what_is_said_of_it() -> None:
+    (name,) = set(re.findall(r"file:([^]]*jupyter_server_config\.py)", README))
+    text = (Path(__file__).parents[2] / name).read_text()
+    found = re.search(r"=mem_warning_threshold= [^:]*: ([0-9.]+)\.\n", README)
+    assert found
+    assert f"mem_warning_threshold = {found[1]}\n" in text
+    assert f"COPY {Path(name).name} " in block("dockerfile")
