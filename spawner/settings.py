@@ -110,6 +110,11 @@ class HubSettings(HasTraits):
         """Return more than the parts may take together: each says itself why it ended."""
         return round(self.queue_timeout + self.pull_timeout) + _MARGIN_SECONDS
 
+    @default("http_timeout")
+    def _default_http_timeout(self) -> int:
+        """Return more than the hub's half a minute: a server starts within its own CPU limit."""
+        return 120
+
     def seconds(self) -> Seconds:
         """Return how long each thing may take."""
         return Seconds(

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.machine.hub.hublab import PEOPLE, HubLab
 from tests.machine.hub.web import Browser
 
-UP_SECONDS = 240.0
+UP_SECONDS = 400.0
 ANSWERS_WITHIN_SECONDS = 15.0
 """A page, while two emulated processors start twelve containers."""
 
@@ -61,9 +61,8 @@ def test_twelve_users_at_once_are_all_served_and_the_hub_answers_meanwhile(
     refused = [user for user in PEOPLE if not up.get(user)]
     for one in asked:
         assert one.status < 300 or len(one.json()["message"]) > 20
-    for user in (one for one in begun if not up[one]):
-        assert "message" in hub.api.told(user)[-1]
-    assert len(refused) <= 2, (refused, hub.said())
+    told = {user: hub.api.told(user)[-1]["message"] for user in begun if not up[user]}
+    assert len(refused) <= 2, (told, hub.said())
     hub.check_everything()
     assert {lease.user for lease in hub.client.leases()} == {
         user for user, is_up in up.items() if is_up
