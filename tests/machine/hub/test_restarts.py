@@ -78,7 +78,7 @@ def test_a_start_that_is_given_up_or_a_hub_that_dies_in_it_leaves_nothing(
     # Whatever the start had come to: a server that is up, or the next one gets its place.
     if hub.api.server("u01") is None:
         hub.started("u01")
-    assert hub.api.wait("u01")
+    until(lambda: bool((hub.api.server("u01") or {}).get("ready")))
     hub.check_everything()
     hub.stopped("u01")
     hub.check_nothing_of("u01")
