@@ -8,7 +8,7 @@ in it are the queue.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -192,11 +192,14 @@ def resize(book: Book, terms: Terms, lease_id: str, change: Resize, now: float) 
     return put(book, replace(changed, resized_until=now + change.seconds, grant_before=before))
 
 
-def expire(book: Book, now: float) -> Step:
-    """End what is overdue, and take back resizes whose time is over."""
+def expire(book: Book, now: float, held: Collection[str] = ()) -> Step:
+    """End what is overdue, and take back resizes whose time is over.
+
+    held: ids of leases that do not end yet, whatever their deadline.
+    """
     changes: list[Change] = []
     for lease in book.leases:
-        after = _overdue(lease, now)
+        after = _overdue(lease, now, held=lease.id in held)
         if after is not lease:
             book, changed = put(book, after)
             changes += changed
@@ -278,8 +281,8 @@ def _decide_queued(book: Book, terms: Terms, lease: Lease) -> Decision:
     return decide(terms.config, rights, asked, book.leases, terms.containers, without=lease.id)
 
 
-def _overdue(lease: Lease, now: float) -> Lease:
-    if lease.deadline is not None and lease.deadline <= now:
+def _overdue(lease: Lease, now: float, *, held: bool) -> Lease:
+    if lease.deadline is not None and lease.deadline <= now and not held:
         bound = lease.state is LeaseState.BOUND
         gone = lease.end_reason or EndReason.EXITED
         return ended(lease, gone if bound else EndReason.EXPIRED, now)

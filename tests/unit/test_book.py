@@ -276,6 +276,17 @@ def test_what_never_got_its_container_or_its_turn_expires() -> None:
     assert only(transitions.expire(book, 2000)).after.end_reason is EndReason.EXPIRED
 
 
+def test_what_is_held_outlives_its_deadline_and_still_gives_a_resize_back() -> None:
+    book, lease = claimed(Book(), ONE_CORE)
+    assert transitions.expire(book, 1100, {lease.id}) == Step(book)
+    assert only(transitions.expire(book, 1100, {"another"})).after.end_reason is EndReason.EXPIRED
+    resized = transitions.resize(
+        book, TERMS, lease.id, Resize(cpu_limit=cores(2), seconds=50), 1000
+    )
+    back = only(transitions.expire(resized.book, 1100, {lease.id})).after
+    assert (back.state, back.grant) == ("pending", lease.grant)
+
+
 # --- promote -------------------------------------------------------------------------------
 
 
