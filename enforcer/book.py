@@ -127,6 +127,7 @@ def bind(book: Book, lease_id: str, container_id: str, now: float) -> Step | Bin
             container_id=container_id,
             bound_at=now if lease.bound_at is None else lease.bound_at,
             deadline=None,
+            ended_at=None,
             end_reason=None,
         ),
     )
@@ -143,8 +144,9 @@ def container_gone(
     if lease is None:
         return Step(book)
     deadline = now + rules.release_seconds if lease.deadline is None else lease.deadline
+    gone_at = now if lease.ended_at is None else lease.ended_at
     reason = EndReason.STOPPED if stopped else lease.end_reason
-    return put(book, replace(lease, deadline=deadline, end_reason=reason))
+    return put(book, replace(lease, deadline=deadline, ended_at=gone_at, end_reason=reason))
 
 
 def release(book: Book, lease_id: str, reason: EndReason, now: float) -> Step:
