@@ -8,7 +8,7 @@ in it are the queue.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -127,6 +127,7 @@ def bind(book: Book, lease_id: str, container_id: str, now: float) -> Step | Bin
             container_id=container_id,
             bound_at=now if lease.bound_at is None else lease.bound_at,
             deadline=None,
+            ended_at=None,
             end_reason=None,
         ),
     )
@@ -143,8 +144,9 @@ def container_gone(
     if lease is None:
         return Step(book)
     deadline = now + rules.release_seconds if lease.deadline is None else lease.deadline
+    gone_at = now if lease.ended_at is None else lease.ended_at
     reason = EndReason.STOPPED if stopped else lease.end_reason
-    return put(book, replace(lease, deadline=deadline, end_reason=reason))
+    return put(book, replace(lease, deadline=deadline, ended_at=gone_at, end_reason=reason))
 
 
 def release(book: Book, lease_id: str, reason: EndReason, now: float) -> Step:
@@ -192,11 +194,14 @@ def resize(book: Book, terms: Terms, lease_id: str, change: Resize, now: float) 
     return put(book, replace(changed, resized_until=now + change.seconds, grant_before=before))
 
 
-def expire(book: Book, now: float) -> Step:
-    """End what is overdue, and take back resizes whose time is over."""
+def expire(book: Book, now: float, held: Collection[str] = ()) -> Step:
+    """End what is overdue, and take back resizes whose time is over.
+
+    held: ids of leases that do not end yet, whatever their deadline.
+    """
     changes: list[Change] = []
     for lease in book.leases:
-        after = _overdue(lease, now)
+        after = _overdue(lease, now, held=lease.id in held)
         if after is not lease:
             book, changed = put(book, after)
             changes += changed
@@ -278,8 +283,8 @@ def _decide_queued(book: Book, terms: Terms, lease: Lease) -> Decision:
     return decide(terms.config, rights, asked, book.leases, terms.containers, without=lease.id)
 
 
-def _overdue(lease: Lease, now: float) -> Lease:
-    if lease.deadline is not None and lease.deadline <= now:
+def _overdue(lease: Lease, now: float, *, held: bool) -> Lease:
+    if lease.deadline is not None and lease.deadline <= now and not held:
         bound = lease.state is LeaseState.BOUND
         gone = lease.end_reason or EndReason.EXITED
         return ended(lease, gone if bound else EndReason.EXPIRED, now)

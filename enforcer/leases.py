@@ -89,5 +89,11 @@ def put(book: Book, after: Lease) -> Step:
 
 
 def ended(lease: Lease, reason: EndReason, now: float) -> Lease:
-    """Return a lease as it leaves the book."""
-    return replace(lease, state=LeaseState.RELEASED, ended_at=now, end_reason=reason, deadline=None)
+    """Return a lease as it leaves the book; where its container has gone, it ended with that."""
+    return replace(
+        lease,
+        state=LeaseState.RELEASED,
+        ended_at=now if lease.ended_at is None else lease.ended_at,
+        end_reason=reason,
+        deadline=None,
+    )

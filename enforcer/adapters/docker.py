@@ -41,6 +41,8 @@ _KNOWN_SECONDS: Final = 300.0
 """An inspected container is looked at again after this long, whatever the events say."""
 _STUCK_SECONDS: Final = 60.0
 _MOST_STUCK: Final = 3
+_OF_ONE_CONTAINER: Final = frozenset({"docker.timeout", "docker.error"})
+"""What may be wrong with one container while dockerd is well."""
 _STOPPED_KEPT: Final = 1000
 """More than a machine's containers: each is asked for within a tick or two."""
 
@@ -76,7 +78,8 @@ class DockerEngine:
         """Return every container by id, stopped ones too, without kernel fields.
 
         One list, and an inspect of each container that is new or changed. One that cannot be
-        inspected, because something in dockerd holds it, is as the list shows it: without parent.
+        inspected, because something in dockerd holds it or is broken, is as the list shows it:
+        without parent.
 
         Raises:
             UnavailableError: ``docker.unreachable``, ``docker.timeout``, ``docker.error``.
@@ -156,7 +159,7 @@ class DockerEngine:
         """Inspect what is not known, a few at a time.
 
         Raises:
-            UnavailableError: dockerd does not answer, or not for several containers.
+            UnavailableError: dockerd does not answer, or not rightly for several containers.
         """
         found: dict[str, Container] = {}
         waiting = []
@@ -183,7 +186,9 @@ class DockerEngine:
         finally:
             for worker in workers:
                 worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            ended = await asyncio.gather(*workers, return_exceptions=True)
+            if any(isinstance(one, UnavailableError) for one in ended):
+                self._stuck.clear()  # it is not the containers, it is dockerd
         return found
 
     async def _inspect_listed(self, one: Listed) -> Container | None:
@@ -193,16 +198,15 @@ class DockerEngine:
         try:
             raw = await self._call(lambda: self._client().inspect(container_id))
         except UnavailableError as error:
-            if error.code != "docker.timeout":
+            if error.code not in _OF_ONE_CONTAINER:
                 raise
             if container_id in self._changed:
                 return self._as_listed(one)  # a slow start that has ended meanwhile: ask again
             now = time.monotonic()
             self._stuck[container_id] = now + _STUCK_SECONDS
             if sum(until > now for until in self._stuck.values()) > _MOST_STUCK:
-                self._stuck.clear()  # it is not the containers, it is dockerd
                 raise
-            log.warning("docker inspect hangs for one container: %s", container_id)
+            log.warning("container %s cannot be inspected: %s", container_id, error.message)
             return self._as_listed(one)
         self._stuck.pop(container_id, None)
         if raw is None:

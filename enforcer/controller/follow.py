@@ -6,7 +6,7 @@ import logging
 
 from enforcer import book as transitions
 from enforcer.book import BindRefusal, Book, Change, Step, Terms
-from enforcer.model import Container, Lease, Observed
+from enforcer.model import Container, Lease, LeaseState, Observed
 
 _log = logging.getLogger(__name__)
 
@@ -14,7 +14,8 @@ _log = logging.getLogger(__name__)
 def follow(book: Book, terms: Terms, observed: Observed) -> Step:
     """Bind, note what has gone and come back, expire what is overdue, place who waits.
 
-    Without an answer of Docker nothing is concluded about containers.
+    Without an answer of Docker nothing is concluded about containers, and what runs in a leaf
+    keeps its lease, whether or not Docker tells of it.
     """
     changes: list[Change] = []
     now = observed.at
@@ -33,7 +34,7 @@ def follow(book: Book, terms: Terms, observed: Observed) -> Step:
                     book, lease.container_id, rules, now, stopped=stopped
                 )
                 book = _take(changes, step)
-    book = _take(changes, transitions.expire(book, now))
+    book = _take(changes, transitions.expire(book, now, _held(book, observed)))
     book = _take(changes, transitions.promote(book, terms, now))
     return Step(book, merged(changes))
 
@@ -45,6 +46,27 @@ def merged(changes: list[Change]) -> tuple[Change, ...]:
         first = by_lease.get(change.after.id)
         by_lease[change.after.id] = change if first is None else Change(first.before, change.after)
     return tuple(by_lease.values())
+
+
+def _held(book: Book, observed: Observed) -> frozenset[str]:
+    """Return the leases whose room may still be in use, though their time is over.
+
+    A pending one has no container that Docker could bring back: an empty leaf is answer enough.
+    """
+    return frozenset(
+        lease.id
+        for lease in book.live
+        if lease.deadline is not None
+        and (
+            (lease.state is LeaseState.BOUND and observed.containers is None)
+            or _is_populated(lease, observed)
+        )
+    )
+
+
+def _is_populated(lease: Lease, observed: Observed) -> bool:
+    cgroup = observed.cgroups.get(lease.unit)
+    return cgroup is not None and cgroup.populated
 
 
 def _is_bound(lease: Lease, container: Container) -> bool:

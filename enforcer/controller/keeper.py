@@ -44,6 +44,7 @@ class Keeper:
         self._saved_at = float("-inf")
         self._seen_running: set[str] = set()
         self._ended: dict[UnitName, Lease] = {}
+        self._released_at: dict[UnitName, float] = {}
         self._changed = asyncio.Condition()
         self.book = Book()
 
@@ -150,10 +151,12 @@ class Keeper:
         """Note that these leases' containers were seen running by this daemon."""
         self._seen_running.update(lease_ids)
 
-    def ended_at(self, unit: UnitName) -> float | None:
-        """Return when the last lease of a leaf ended, in Unix seconds; None if none is known."""
-        lease = self._ended.get(unit)
-        return None if lease is None else lease.ended_at
+    def released_at(self, unit: UnitName) -> float | None:
+        """Return when this daemon last released a lease of a leaf, in Unix seconds.
+
+        Its container may have gone long before. None: never.
+        """
+        return self._released_at.get(unit)
 
     def users(self) -> Mapping[str, Claim]:
         """Return user → a claim of theirs, for everyone with a lease."""
@@ -182,6 +185,7 @@ class Keeper:
         self._unsaved.discard(lease.id)
         self._seen_running.discard(lease.id)
         self._ended[lease.unit] = lease
+        self._released_at[lease.unit] = self._world.clock.now()
 
 
 def _has_ended(change: Change) -> bool:

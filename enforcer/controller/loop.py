@@ -192,7 +192,7 @@ class Loop:
         empty = [
             unit
             for unit in leaves
-            if not observed.cgroups[unit].populated and self._listed_since_end(unit)
+            if not observed.cgroups[unit].populated and self._listed_since_release(unit)
         ]
         removable = find_removable(empty, live, observed.containers)
         return Given(
@@ -205,10 +205,10 @@ class Loop:
             known_containers=self.actor.known_containers,
         )
 
-    def _listed_since_end(self, unit: UnitName) -> bool:
-        """A list of containers from before a lease's end says nothing of what names its leaf."""
-        ended_at = self.keeper.ended_at(unit)
-        return ended_at is None or self.containers.listed_at_unix > ended_at
+    def _listed_since_release(self, unit: UnitName) -> bool:
+        """A list from before a lease's release says nothing of what names its leaf by then."""
+        released_at = self.keeper.released_at(unit)
+        return released_at is None or self.containers.listed_at_unix > released_at
 
     def terms(self) -> Terms:
         """Return what admission depends on beside the leases, as of now."""

@@ -92,6 +92,7 @@ class Lease:
     container_id: str | None = None
     bound_at: float | None = None
     ended_at: float | None = None
+    """When its container was seen to have gone, or else when it was released."""
     end_reason: EndReason | None = None
     resized_until: float | None = None
     """When the numbers go back to `grant_before`; None: they stay."""

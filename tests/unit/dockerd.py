@@ -15,11 +15,15 @@ VERSION = "1.45"
 
 
 class Dockerd:
-    """containers: id → what inspect says. `hung`: ids (or "list", "events") that never answer."""
+    """containers: id → what inspect says. `hung`: ids (or "list", "events") that never answer.
+
+    broken: ids (or "list") that are answered with an error.
+    """
 
     def __init__(self) -> None:
         self.containers: dict[str, dict[str, object]] = {}
         self.hung: set[str] = set()
+        self.broken: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict[str, int]] = []
         self.refuse_updates = ""
@@ -75,6 +79,8 @@ class Dockerd:
     async def _list(self, _request: web.Request) -> web.Response:
         self.asked["list"] += 1
         await self._hang("list")
+        if "list" in self.broken:
+            return _broken()
         if self.nonsense is not None:
             return web.Response(body=self.nonsense, content_type="application/json")
         return web.json_response(
@@ -86,6 +92,8 @@ class Dockerd:
         self.asked["inspect"] += 1
         self.asked[container_id] += 1
         await self._hang(container_id)
+        if container_id in self.broken:
+            return _broken()
         if container_id not in self.containers:
             return web.json_response({"message": "No such container"}, status=404)
         return web.json_response(self.containers[container_id])
@@ -114,3 +122,7 @@ class Dockerd:
     async def _hang(self, what: str) -> None:
         if what in self.hung:
             await self._released.wait()
+
+
+def _broken() -> web.Response:
+    return web.json_response({"message": "layer does not exist"}, status=500)

@@ -169,7 +169,7 @@ def test_another_claim_after_the_container_has_gone_ends_the_old_lease() -> None
     book, _ = bound()
     book = transitions.container_gone(book, "box", TERMS.config.admission, 1002, stopped=False).book
     _, changes, lease, _ = transitions.claim(book, TERMS, a_claim(guarantee=(2, 0)), 1003, "new")
-    assert changes[0].after.end_reason is EndReason.EXITED
+    assert (changes[0].after.end_reason, changes[0].after.ended_at) == ("exited", 1002)
     assert lease.id == "new"
 
 
@@ -218,7 +218,7 @@ def test_a_lease_is_released_some_time_after_its_container_has_gone() -> None:
     assert transitions.container_gone(book, "unknown", rules, 1105, stopped=False) == Step(book)
     assert transitions.expire(gone.book, 1109) == Step(gone.book)
     ended = only(transitions.expire(gone.book, 1110)).after
-    assert (ended.state, ended.end_reason, ended.ended_at) == ("released", "exited", 1110)
+    assert (ended.state, ended.end_reason, ended.ended_at) == ("released", "exited", 1100)
     assert ended.deadline is None
 
 
@@ -231,7 +231,14 @@ def test_a_container_that_somebody_stopped_did_not_end_by_itself() -> None:
     kept = transitions.container_gone(told, "box", rules, 1102, stopped=False)
     assert kept == Step(told)
     ended = only(transitions.expire(told, 1110)).after
-    assert (ended.end_reason, ended.ended_at) == ("stopped", 1110)
+    assert (ended.end_reason, ended.ended_at) == ("stopped", 1100)
+
+
+def test_a_lease_ended_with_its_container_however_late_it_is_released() -> None:
+    book, lease = bound()
+    gone = transitions.container_gone(book, "box", TERMS.config.admission, 1100, stopped=False).book
+    ended = only(transitions.release(gone, lease.id, EndReason.STOPPED, 1107)).after
+    assert (ended.end_reason, ended.ended_at) == ("stopped", 1100)
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -253,6 +260,8 @@ def test_a_new_container_may_take_the_place_of_one_that_has_gone() -> None:
     assert isinstance(step, Step)
     after = only(step).after
     assert (after.container_id, after.deadline, after.bound_at) == ("box2", None, 1001)
+    ended = only(transitions.release(step.book, lease.id, EndReason.STOPPED, 1300)).after
+    assert ended.ended_at == 1300
 
 
 # --- release, expire -----------------------------------------------------------------------
@@ -274,6 +283,17 @@ def test_what_never_got_its_container_or_its_turn_expires() -> None:
     book, _ = claimed(Book((FULL,)), ONE_CORE, QUEUE)
     assert transitions.expire(book, 1999) == Step(book)
     assert only(transitions.expire(book, 2000)).after.end_reason is EndReason.EXPIRED
+
+
+def test_what_is_held_outlives_its_deadline_and_still_gives_a_resize_back() -> None:
+    book, lease = claimed(Book(), ONE_CORE)
+    assert transitions.expire(book, 1100, {lease.id}) == Step(book)
+    assert only(transitions.expire(book, 1100, {"another"})).after.end_reason is EndReason.EXPIRED
+    resized = transitions.resize(
+        book, TERMS, lease.id, Resize(cpu_limit=cores(2), seconds=50), 1000
+    )
+    back = only(transitions.expire(resized.book, 1100, {lease.id})).after
+    assert (back.state, back.grant) == ("pending", lease.grant)
 
 
 # --- promote -------------------------------------------------------------------------------

@@ -161,7 +161,8 @@ class Lives(RuleBasedStateMachine):
             assert change.before != change.after
             if change.after.state is LeaseState.RELEASED:
                 assert change.after.end_reason is not None
-                assert change.after.ended_at == self.now
+                gone_at = None if change.before is None else change.before.ended_at
+                assert change.after.ended_at == (self.now if gone_at is None else gone_at)
                 self.ended[change.after.id] = change.after
                 del self.stored[change.after.id]
             else:
@@ -338,6 +339,12 @@ class Lives(RuleBasedStateMachine):
     def the_changes_tell_all(self) -> None:
         assert tuple(self.stored.values()) == self.book.leases
         assert not self.stored.keys() & self.ended.keys()
+
+    @invariant()
+    def only_what_lost_its_container_has_ended_before_its_release(self) -> None:
+        for lease in self.book.leases:
+            gone = lease.state is LeaseState.BOUND and lease.deadline is not None
+            assert (lease.ended_at is not None) == gone
 
     @invariant()
     def every_server_has_one_lease_and_every_container_too(self) -> None:

@@ -281,6 +281,42 @@ async def test_kills_from_before_a_start_of_the_daemon_are_no_news() -> None:
         assert not any(one.oom_kills or one.oom_own for one in found)
 
 
+async def test_a_receipt_tells_the_moment_and_the_cause_though_the_release_comes_late() -> None:
+    lab = Lab(text=VALID + "[admission]\nrelease_seconds = 600\n")
+    async with lab.running() as controller:
+        lease, container = await _placed(lab, controller)
+        killed_at = lab.world.clock.now()
+        lab.world.oom_kill(container, own=True)
+        await until(lambda: controller.lease(lease.id).deadline is not None)
+        lab.world.clock.advance(601)
+        await controller.tick()
+        (receipt,) = await controller.receipts("ann", 10)
+        assert (receipt.reason, receipt.ended_at) == (EndReason.OOM_LIMIT, killed_at)
+
+
+async def test_a_leaf_stays_for_a_container_made_since_the_last_list_though_one_had_gone() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, container = await _placed(lab, controller)
+        lab.world.docker.exit(container)
+        lab.world.docker.remove(container)
+        await until(lambda: controller.published().observed.containers == {})
+        lab.world.clock.advance(1)
+        lists = lab.world.docker.lists
+        lab.world.docker.restart()  # listed once more, after that
+        await until(lambda: lab.world.docker.lists > lists)
+        await asyncio.sleep(0.02)
+        lab.world.clock.advance(1)
+        lab.world.docker.trouble.hang(60)
+        lab.world.docker.exit(lab.run(lease, "again"))
+        await controller.release(lease.id, EndReason.STOPPED)
+        await controller.tick()
+        assert lab.world.kernel.slice(LEAF) is not None
+        lab.world.docker.trouble.recover()
+        await controller.tick()
+        assert lab.world.kernel.slice(LEAF) is not None
+
+
 async def test_drift_is_undone_and_reported_with_its_time() -> None:
     lab = Lab()
     async with lab.running() as controller:

@@ -161,6 +161,88 @@ async def test_a_container_at_its_memory_limit_makes_no_storm_of_ticks() -> None
         assert controller.published().tick.ticks == before
 
 
+async def test_a_container_that_a_hung_docker_does_not_tell_of_keeps_its_lease() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await until(lambda: controller.published().observed.containers is not None)
+        lease, _ = await controller.claim(TINY)
+        lab.world.docker.trouble.hang(0.01)
+        lab.run(lease)
+        await until(lambda: controller.published().observed.containers is None)
+        lab.world.clock.advance(controller.config.admission.claim_seconds + 1)
+        await controller.tick()
+        assert lab.state(lease) is LeaseState.PENDING
+        lab.world.docker.trouble.recover()
+        lab.world.docker.restart()
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+
+
+async def test_a_container_that_docker_has_not_listed_yet_keeps_its_lease() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await until(lambda: controller.published().observed.containers is not None)
+        lease, _ = await controller.claim(TINY)
+        lab.world.docker.trouble.hang(60)  # what was listed before is all that is known
+        lab.run(lease)
+        lab.world.clock.advance(controller.config.admission.claim_seconds + 1)
+        await controller.tick()
+        assert controller.published().observed.containers == {}
+        assert lab.state(lease) is LeaseState.PENDING
+
+
+async def test_a_claim_whose_container_never_came_expires_without_docker_too() -> None:
+    lab = Lab()
+    lab.world.docker.trouble.fail()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.clock.advance(controller.config.admission.claim_seconds + 1)
+        await controller.tick()
+        assert lab.state(lease) is None
+        (receipt,) = await controller.receipts("ann", 10)
+        assert receipt.reason is EndReason.EXPIRED
+
+
+async def test_a_container_that_a_reboot_ended_gets_its_lease_back_when_docker_is_there() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lab.world.docker.exit(container)
+        await until(lambda: controller.lease(lease.id).deadline is not None)
+        release_seconds = controller.config.admission.release_seconds
+    lab.world.docker.trouble.fail()
+    lab.world.clock.advance(release_seconds + 60)
+    after = Lab(lab.world)
+    async with after.running() as controller:
+        assert after.state(lease) is LeaseState.BOUND
+        await controller.tick()
+        assert after.state(lease) is LeaseState.BOUND
+        lab.world.docker.start(container)  # as --restart=always does
+        lab.world.docker.trouble.recover()
+        lab.world.docker.restart()
+        await until(lambda: controller.lease(lease.id).deadline is None)
+
+
+async def test_a_lease_whose_container_has_gone_ends_as_soon_as_docker_says_so() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lab.world.docker.exit(container)
+        await until(lambda: controller.lease(lease.id).deadline is not None)
+        lab.world.docker.trouble.fail()
+        lab.world.docker.restart()
+        await until(lambda: controller.published().observed.containers is None)
+        lab.world.clock.advance(controller.config.admission.release_seconds + 1)
+        await controller.tick()
+        assert lab.state(lease) is LeaseState.BOUND
+        lab.world.docker.trouble.recover()
+        lab.world.docker.restart()
+        await until(lambda: lab.state(lease) is None)
+
+
 class Directory(FakeHost):
     """A user database that can hang."""
 

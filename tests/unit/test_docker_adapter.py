@@ -120,18 +120,19 @@ async def test_a_stream_that_breaks_off_is_taken_up_and_nothing_known_is_believe
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("how", ["hung", "broken"])
 async def test_one_container_that_cannot_be_inspected_does_not_hide_the_others(
-    tmp_path: Path,
+    tmp_path: Path, how: str
 ) -> None:
     dockerd = Dockerd()
     for one in (A, B):
         dockerd.add(one)
-    dockerd.hung.add(B)
+    (dockerd.hung if how == "hung" else dockerd.broken).add(B)
     async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
         found = await docker.containers()
         assert set(found) == {A, B}
         assert found[B].running
-        assert found[B].cgroup_parent == ""
+        assert (found[A].cgroup_parent, found[B].cgroup_parent) == ("a.slice", "")
         began = time.monotonic()
         assert set(await docker.containers()) == {A, B}
         assert time.monotonic() - began < TIMEOUT_SECONDS
@@ -156,6 +157,26 @@ async def test_a_dockerd_that_hangs_altogether_is_an_error_in_time(tmp_path: Pat
         dockerd.hung.clear()
         assert len(await docker.containers()) == 40
     assert time.monotonic() - began < 10 * TIMEOUT_SECONDS + 2
+
+
+@pytest.mark.asyncio
+async def test_a_dockerd_that_answers_nothing_but_errors_is_an_error(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    for number in range(40):
+        dockerd.add(f"{number:064x}")
+        dockerd.broken.add(f"{number:064x}")
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        with pytest.raises(UnavailableError, match="layer does not exist") as raised:
+            await docker.containers()
+        assert raised.value.code == "docker.error"
+        dockerd.broken.add("list")
+        with pytest.raises(UnavailableError) as raised:
+            await docker.containers()
+        assert raised.value.code == "docker.error"
+        dockerd.broken.clear()
+        found = await docker.containers()
+    assert {one.cgroup_parent for one in found.values()} == {"a.slice"}
+    assert len(found) == 40
 
 
 @pytest.mark.asyncio
