@@ -72,7 +72,7 @@ def claim(book: Book, terms: Terms, asked: Claim, now: float, new_id: str) -> Cl
     if before is not None and _same(before.claim, asked):
         step = _renewed(book, before, terms.config.admission, now)
         return Claimed(*step, lease=step.book.of(asked.user, asked.server) or before, new=False)
-    if before is not None and before.state is LeaseState.BOUND and before.deadline is None:
+    if before is not None and before.running:
         raise ConflictError(
             "lease.bound",
             f"the server runs already, in profile {before.profile}",
@@ -147,10 +147,22 @@ def container_gone(
     return put(book, replace(lease, deadline=deadline, end_reason=reason))
 
 
-def release(book: Book, lease_id: str, reason: EndReason, now: float) -> Step:
-    """End a lease; one that is not there has ended already."""
+def release(
+    book: Book, lease_id: str, reason: EndReason, now: float, *, unless_running: bool = False
+) -> Step:
+    """End a lease; one that is not there has ended already.
+
+    Raises:
+        ConflictError: ``lease.running``, if `unless_running`: its container runs.
+    """
     lease = book.get(lease_id)
-    return Step(book) if lease is None else put(book, ended(lease, reason, now))
+    if lease is None:
+        return Step(book)
+    if unless_running and lease.running:
+        raise ConflictError(
+            "lease.running", "its container runs, and counts until it ends", "stop the server first"
+        )
+    return put(book, ended(lease, reason, now))
 
 
 def resize(book: Book, terms: Terms, lease_id: str, change: Resize, now: float) -> Step:

@@ -282,8 +282,14 @@ class Operations(Protocol):
         """Give a live lease other numbers within its profile and the user's rights."""
         ...
 
-    async def release(self, lease_id: str, reason: EndReason) -> None:
-        """End a lease: withdraws a queued one; a released one's slice goes once it is empty."""
+    async def release(
+        self, lease_id: str, reason: EndReason, *, unless_running: bool = False
+    ) -> None:
+        """End a lease: withdraws a queued one; a released one's slice goes once it is empty.
+
+        Raises:
+            ConflictError: ``lease.running``, if `unless_running`: its container runs.
+        """
         ...
 
     def history(self, lease_id: str) -> Sequence[Sample]:

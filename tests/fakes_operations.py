@@ -91,9 +91,11 @@ class FakeOperations:
         rules, now = self.config.admission, self.clock.now()
         self._take(transitions.container_gone(self.book, container_id, rules, now, stopped=False))
 
-    def end(self, lease_id: str, reason: EndReason) -> None:
+    def end(self, lease_id: str, reason: EndReason, *, unless_running: bool = False) -> None:
         """End a lease by itself, and let the queue move up."""
-        self._take(transitions.release(self.book, lease_id, reason, self.clock.now()))
+        now = self.clock.now()
+        step = transitions.release(self.book, lease_id, reason, now, unless_running=unless_running)
+        self._take(step)
         self._take(transitions.promote(self.book, self._terms(), self.clock.now()))
 
     def published(self) -> Published:
@@ -152,8 +154,10 @@ class FakeOperations:
         self._take(transitions.resize(self.book, self._terms(), lease_id, change, now))
         return self.lease(lease_id)
 
-    async def release(self, lease_id: str, reason: EndReason) -> None:
-        self.end(lease_id, reason)
+    async def release(
+        self, lease_id: str, reason: EndReason, *, unless_running: bool = False
+    ) -> None:
+        self.end(lease_id, reason, unless_running=unless_running)
 
     def history(self, lease_id: str) -> Sequence[Sample]:
         return tuple(self.samples.get(lease_id, ()))

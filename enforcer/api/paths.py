@@ -118,8 +118,8 @@ def _leasing(api: Api) -> tuple[Route, ...]:
         ),
         Route(
             method="DELETE", path=one, name="release", run=api.release,
-            summary="End a lease; one that has ended already is no mistake.",
-            answers={204: None}, problems=(404, 503), path_parameters=_LEASE, changes=True,
+            summary="End a lease, your own once its server is stopped; again is no mistake.",
+            answers={204: None}, problems=(404, 409, 503), path_parameters=_LEASE, changes=True,
         ),
         Route(
             method="GET", path=one + "/history", name="history", run=api.history,

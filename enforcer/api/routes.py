@@ -125,7 +125,11 @@ class Api:
         return Answer(status=200, reply=self._tell(lease))
 
     async def release(self, call: Call) -> Answer:
-        """End a lease; one that has ended already is fine."""
+        """End a lease; one that has ended already is fine.
+
+        A container that runs on without a lease counts against nobody's total, so only root and the
+        hub, who remove containers, end that of one that runs.
+        """
         try:
             lease = self._find(call)
         except NotFoundError:
@@ -134,7 +138,9 @@ class Api:
             raise
         bound = lease.state is LeaseState.BOUND
         await self._operations.release(
-            lease.id, EndReason.STOPPED if bound else EndReason.CANCELLED
+            lease.id,
+            EndReason.STOPPED if bound else EndReason.CANCELLED,
+            unless_running=not call.peer.privileged,
         )
         self._ended[lease.id] = lease.user
         if len(self._ended) > _REMEMBERED:

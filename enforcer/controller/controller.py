@@ -175,11 +175,15 @@ class Controller:
         await self._loop.tick()
         return self.lease(lease_id)
 
-    async def release(self, lease_id: str, reason: EndReason) -> None:
+    async def release(
+        self, lease_id: str, reason: EndReason, *, unless_running: bool = False
+    ) -> None:
         """End a lease: withdraws a queued one; a released one's slice goes once it is empty."""
         async with self._loop.lock:
             now = self._world.clock.now()
-            step = transitions.release(self._loop.keeper.book, lease_id, reason, now)
+            step = transitions.release(
+                self._loop.keeper.book, lease_id, reason, now, unless_running=unless_running
+            )
             await self._loop.keeper.commit(*step)
         self._loop.containers.look_again()
         self._loop.wake.set()

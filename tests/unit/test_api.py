@@ -249,6 +249,34 @@ async def test_to_end_a_lease_that_ended_by_itself_is_no_mistake(api: Caller) ->
 
 
 @pytest.mark.asyncio
+async def test_a_user_ends_no_lease_whose_container_runs(api: Caller) -> None:
+    lease = await api.claim("alice")
+    one = f"/v1/leases/{lease['id']}"
+    api.operations.bind(lease["id"], "c1")
+    status, said = await api.ask("DELETE", one, uid=ALICE)
+    assert (status, said["code"], said["hint"]) == (409, "lease.running", "stop the server first")
+    assert api.operations.book.get(lease["id"]) is not None
+    api.operations.gone("c1")
+    assert await api.ask("DELETE", one, uid=ALICE) == (204, b"")
+
+
+@pytest.mark.parametrize("uid", [ROOT, HUB])
+@pytest.mark.asyncio
+async def test_root_and_the_hub_end_a_lease_whose_container_runs(api: Caller, uid: int) -> None:
+    lease = await api.claim("alice")
+    api.operations.bind(lease["id"], "c1")
+    assert await api.ask("DELETE", f"/v1/leases/{lease['id']}", uid=uid) == (204, b"")
+
+
+@pytest.mark.asyncio
+async def test_a_user_leaves_the_queue(queueing: Caller) -> None:
+    await queueing.claim("alice", profile="Tiny", mem_guarantee="2 GiB")
+    queued = await queueing.claim("bob", profile="Tiny", mem_guarantee="2 GiB")
+    assert queued["state"] == "queued"
+    assert (await queueing.ask("DELETE", f"/v1/leases/{queued['id']}", uid=BOB))[0] == 204
+
+
+@pytest.mark.asyncio
 async def test_a_resize_changes_numbers_for_a_while(api: Caller) -> None:
     lease = await api.claim("alice", profile="Large", cpu_limit=2)
     target = f"/v1/leases/{lease['id']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -265,6 +266,20 @@ def test_a_release_ends_a_lease_of_any_state_and_is_idempotent() -> None:
     assert (ended.state, ended.end_reason, ended.ended_at) == ("released", "stopped", 1200)
     assert transitions.release(queue, queued.id, EndReason.CANCELLED, 1200).book == Book((FULL,))
     assert transitions.release(book, "no such", EndReason.STOPPED, 1200) == Step(book)
+
+
+def test_a_lease_whose_container_runs_is_kept_from_who_may_not_end_it() -> None:
+    book, lease = bound()
+    end = partial(transitions.release, reason=EndReason.STOPPED, now=1200, unless_running=True)
+    with pytest.raises(ConflictError) as raised:
+        end(book, lease.id)
+    assert raised.value.code == "lease.running"
+    rules = TERMS.config.admission
+    gone = transitions.container_gone(book, "box", rules, 1100, stopped=True).book
+    waits, waiting = claimed(Book(), ONE_CORE)
+    queue, queued = claimed(Book((FULL,)), ONE_CORE, QUEUE)
+    for among, one in ((gone, lease), (waits, waiting), (queue, queued)):
+        assert only(end(among, one.id)).after.state is LeaseState.RELEASED
 
 
 def test_what_never_got_its_container_or_its_turn_expires() -> None:
