@@ -19,6 +19,7 @@ from enforcer.errors import (
     InvalidError,
     NotFoundError,
     RefusedError,
+    UnavailableError,
 )
 from enforcer.leases import Book, Change, Step, ended, place, put, recover
 from enforcer.model import (
@@ -49,7 +50,8 @@ class Terms:
 
     config: Config
     rights_of: Callable[[Claim], Rights]
-    """By the claim, which tells the user and the hub's groups. It may raise ForbiddenError."""
+    """By the claim, which tells the user and the hub's groups. It may raise ForbiddenError, and
+    UnavailableError where the host has not told the user's groups."""
     containers: int
     """How many containers run that are no lease's."""
 
@@ -285,6 +287,8 @@ def _decide_queued(book: Book, terms: Terms, lease: Lease) -> Decision:
     try:
         rights = terms.rights_of(lease.claim)
         asked = check_claim(terms.config, rights, lease.claim)
+    except UnavailableError as error:  # nobody can tell its right, which may well be there
+        return Wait(lease.grant, error.message)
     except EnforcerError as error:
         return Refused(error.code, error.message, error.hint)
     return decide(terms.config, rights, asked, book.leases, terms.containers, without=lease.id)

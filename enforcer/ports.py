@@ -246,7 +246,7 @@ class Operations(Protocol):
         """Return the last tick's picture; cheap, it never waits."""
         ...
 
-    def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+    async def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
         """Return what a user may have; the host's groups are looked up and added."""
         ...
 

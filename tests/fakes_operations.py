@@ -101,12 +101,16 @@ class FakeOperations:
     def published(self) -> Published:
         return self._picture
 
-    def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+    async def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+        return self.rights_now(user, hub_groups)
+
+    def rights_now(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+        """Return what `rights` does, at once."""
         return policy.rights(self.config, user, self.groups.get(user, ()), hub_groups)
 
     async def claim(self, claim: Claim) -> tuple[Lease, bool]:
         await self.claiming.wait()
-        checked = policy.check_claim(self.config, self.rights(claim.user, claim.groups), claim)
+        checked = policy.check_claim(self.config, self.rights_now(claim.user, claim.groups), claim)
         self._made += 1
         claimed = transitions.claim(
             self.book, self._terms(), checked, self.clock.now(), f"{self._made:032x}"
@@ -133,7 +137,7 @@ class FakeOperations:
             shm_size=None,
             oom_score_adj=0,
             volumes_ro=self.config.volumes_ro,
-            home=self.rights(lease.user).home,
+            home=self.rights_now(lease.user).home,
         )
 
     def queue_place(self, lease: Lease) -> tuple[int, str]:
@@ -178,7 +182,7 @@ class FakeOperations:
     def _terms(self) -> Terms:
         return Terms(
             config=self.config,
-            rights_of=lambda claim: self.rights(claim.user, claim.groups),
+            rights_of=lambda claim: self.rights_now(claim.user, claim.groups),
             containers=0,
         )
 

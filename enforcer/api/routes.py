@@ -85,7 +85,7 @@ class Api:
             call.peer.check_privileged("name groups")
         for group in groups:
             check_name(group, "group")
-        rights = self._operations.rights(user, groups)
+        rights = await self._operations.rights(user, groups)
         reply = catalogue_reply(self._operations.published(), rights, call.server())
         return Answer(status=200, reply=reply)
 
@@ -171,7 +171,8 @@ class Api:
         published = self._operations.published()
         found = find(published.leases, user, server)
         groups = () if found is None else found.claim.groups
-        told = explain(published, self._operations.rights(user, groups), user, server)
+        rights = await self._operations.rights(user, groups)
+        told = explain(published, rights, user, server)
         lease = None if told.lease is None else self._tell(told.lease, placed=False)
         return Answer(status=200, reply=explain_reply(told, lease))
 

@@ -16,6 +16,7 @@ from enforcer.errors import (
     InvalidError,
     NotFoundError,
     RefusedError,
+    UnavailableError,
 )
 from enforcer.model import AdmissionMode, Claim, EndReason, Lease, LeaseState, Resize, Rights
 from enforcer.quantities import Cpus
@@ -42,6 +43,10 @@ ONE_CORE = a_claim(guarantee=(1, 0))
 
 def forbidden(claim: Claim) -> Rights:
     raise ForbiddenError("user.name-unsafe", f"the name {claim.user} is unsafe")
+
+
+def unknown(claim: Claim) -> Rights:
+    raise UnavailableError("host.users", f"who {claim.user} is was not told yet")
 
 
 def claimed(
@@ -327,6 +332,13 @@ def test_one_whose_right_is_gone_is_refused_out_of_the_queue() -> None:
         assert (change.after.id, change.after.end_reason) == (lease.id, EndReason.REFUSED)
         assert why in change.after.notes[0]
         assert why in transitions.waits_for(book, terms, lease)
+
+
+def test_one_whose_right_nobody_can_tell_keeps_its_place_in_the_queue() -> None:
+    book, lease = claimed(Book((FULL,)), ONE_CORE, QUEUE)
+    terms = replace(QUEUE, rights_of=unknown)
+    assert transitions.promote(book, terms, 1500) == Step(book)
+    assert "not told yet" in transitions.waits_for(book, terms, lease)
 
 
 def test_a_queued_lease_waits_for_what_the_policy_allows_by_now() -> None:
