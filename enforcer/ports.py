@@ -208,6 +208,9 @@ class Host(Protocol):
 class Ledger(Protocol):
     """The crash-safe file of leases and receipts. A returned write is on disk."""
 
+    receipts_kept: int
+    """How many, the newest; may be set anew at any time."""
+
     async def load(self) -> tuple[Lease, ...]:
         """Return every lease that is not finished, the oldest first."""
         ...

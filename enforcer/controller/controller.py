@@ -217,6 +217,7 @@ class Controller:
             step = regrant(self._loop.keeper.book, self._under(config))
             await self._loop.keeper.commit(*step)
             self._loop.config, self._loop.config_error = config, ""
+            self._world.ledger.receipts_kept = config.daemon.receipts_kept
         await self._loop.tick()
         _log.info("configuration reloaded: %d changes", len(changes))
         return [f"{one.subject}: {one.what} {one.before} → {one.after}" for one in changes]

@@ -53,7 +53,7 @@ class Loop:
         self.actor = Actor(world)
         self.rights = RightsBook(world.host, world.clock)
         self.containers = ContainerWatch(world, self.wake.set)
-        self.publisher = Publisher(config)
+        self.publisher = Publisher()
         self._engine = EngineWatch(world, self.actor.hear)
         self._kernel = KernelWatch(world, self.wake.set)
         self._observer = Observer(world)

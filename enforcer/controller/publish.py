@@ -25,10 +25,8 @@ from enforcer.names import UnitName
 class Publisher:
     """Keeps the last picture, and the samples of every lease."""
 
-    def __init__(self, config: Config) -> None:
-        daemon = config.daemon
-        self._kept_seconds = daemon.history_seconds
-        self._history = History(round(daemon.history_seconds / daemon.tick_seconds) + 1)
+    def __init__(self) -> None:
+        self._history = History()
         self._ended: deque[tuple[float, str]] = deque()
         self._live: frozenset[str] = frozenset()
         self._rates: Mapping[UnitName, Sample] = {}
@@ -63,9 +61,11 @@ class Publisher:
         """Publish a tick; seconds: spent on observing, deciding, acting."""
         if decision.rated:
             self._rates = samples(decision.base, observed)
+            daemon = config.daemon
+            self._history.keep_last(round(daemon.history_seconds / daemon.tick_seconds) + 1)
             of_leases = ((lease.id, held_back(lease.unit, self._rates)) for lease in leases)
             self._history.add({lease_id: one for lease_id, one in of_leases if one is not None})
-            self._forget_ended(leases, observed.at)
+            self._forget_ended(leases, observed.at, daemon.history_seconds)
         self._stats = TickStats(
             ticks=self._stats.ticks + 1,
             failed=self._stats.failed,
@@ -90,11 +90,11 @@ class Publisher:
             docker_ok=observed.containers is not None,
         )
 
-    def _forget_ended(self, leases: Sequence[Lease], now: float) -> None:
+    def _forget_ended(self, leases: Sequence[Lease], now: float, kept_seconds: float) -> None:
         live = frozenset(lease.id for lease in leases)
         self._ended.extend((now, gone) for gone in self._live - live)
         self._live = live
-        while self._ended and now - self._ended[0][0] > self._kept_seconds:
+        while self._ended and now - self._ended[0][0] > kept_seconds:
             self._ended.popleft()
         self._history.keep_only({*live, *(lease_id for _, lease_id in self._ended)})
 

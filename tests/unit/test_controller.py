@@ -474,3 +474,36 @@ async def test_a_reload_cuts_running_leases_to_the_new_policy() -> None:
         assert changes
         assert lab.limits(LEAF).memory_max == GIB
         assert controller.published().config_error == ""
+
+
+async def test_a_reload_changes_how_much_is_kept() -> None:
+    kept = (
+        "[daemon]\ntick_seconds = {tick}\nhistory_seconds = {history}\nreceipts_kept = {receipts}\n"
+    )
+    lab = Lab(text=VALID + kept.format(tick=2, history=4, receipts=5))
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        await _sample(lab, controller, 6)
+        assert len(controller.history(lease.id)) == 3
+        lab.text = VALID + kept.format(tick=1, history=4, receipts=1)
+        await controller.reload()
+        await _sample(lab, controller, 6)
+        assert len(controller.history(lease.id)) == 5
+        for _ in range(2):
+            await controller.release(lease.id, EndReason.STOPPED)
+            lease, _ = await controller.claim(TINY)
+        assert len(await controller.receipts("ann", 10)) == 1
+
+
+async def test_a_reload_says_what_takes_a_restart() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lab.text = VALID + '[daemon]\nmetrics = "127.0.0.1:9800"\n'
+        (change,) = await controller.reload()
+        assert change == "daemon: metrics 127.0.0.1:9753 → 127.0.0.1:9800, at the next restart"
+
+
+async def _sample(lab: Lab, controller: Controller, times: int) -> None:
+    for _ in range(times):
+        lab.world.clock.advance(controller.config.daemon.tick_seconds)
+        await controller.tick()
