@@ -51,7 +51,8 @@ def _looking(api: Api) -> tuple[Route, ...]:
         ),
         Route(
             method="GET", path="/metrics", name="metrics", run=api.metrics,
-            summary="The metrics, as Prometheus reads them.", answers={200: "text/plain"},
+            summary="The metrics, as Prometheus reads them. For root and the hub.",
+            answers={200: "text/plain"},
         ),
         Route(
             method="GET", path="/v1/status", name="status", run=api.status,

@@ -63,8 +63,9 @@ class Api:
         """Answer this API's description."""
         return Answer(status=200, reply=self._document, content_type=OPENAPI_TYPE)
 
-    async def metrics(self, _: Call) -> Answer:
-        """Answer the metrics."""
+    async def metrics(self, call: Call) -> Answer:
+        """Answer the metrics, which tell of every user."""
+        call.peer.check_privileged("read the metrics", "GET /v1/slices tells of what is your own")
         text = await self._metrics.page()
         return Answer(status=200, reply=text, content_type=self._metrics.content_type)
 

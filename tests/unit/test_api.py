@@ -211,6 +211,19 @@ async def test_groups_are_believed_from_root_and_the_hub_only(api: Caller) -> No
 
 
 @pytest.mark.asyncio
+async def test_the_metrics_tell_nobody_of_others_but_root_and_the_hub(api: Caller) -> None:
+    await api.claim("bob")
+    api.operations.tick()
+    status, said = await api.ask("GET", "/metrics", uid=ALICE)
+    assert (status, said["code"]) == (403, "peer.not-privileged")
+    assert said["hint"] == "GET /v1/slices tells of what is your own"
+    for uid in (ROOT, HUB):
+        status, text = await api.ask("GET", "/metrics", uid=uid)
+        assert status == 200
+        assert b'user="bob"' in text
+
+
+@pytest.mark.asyncio
 async def test_only_root_reloads_and_plans(api: Caller) -> None:
     for uid in (ALICE, HUB):
         assert await api.refused("POST", "/v1/reload", uid=uid) == (403, "peer.not-root")
