@@ -31,6 +31,7 @@ from enforcer.model import (
     Published,
     Receipt,
     Repair,
+    RepairTimes,
     ReportDrift,
     Resize,
     Rights,
@@ -56,6 +57,7 @@ class FakeOperations:
         self.caps: dict[UnitName, Cpus] = {}
         self.host = Usage()
         self.repairs: tuple[Repair, ...] = ()
+        self.repair_times = RepairTimes()
         self.open_drift: tuple[ReportDrift, ...] = ()
         self.groups: Mapping[str, tuple[str, ...]] = {}
         self.reloading: EnforcerError | None = None
@@ -215,6 +217,7 @@ class FakeOperations:
             rates=samples(previous, observed),
             caps=dict(self.caps),
             repairs=self.repairs,
+            repair_times=self.repair_times,
             open_drift=self.open_drift,
             counters={("admission", "admitted"): 3, ("drift", "memory_max"): 1},
             tick=TickStats(ticks=before.tick.ticks + 1 if before else 1),

@@ -82,6 +82,7 @@ class Publisher:
             rates=self._rates,
             caps=decision.caps,
             repairs=tuple(actor.repairs),
+            repair_times=actor.repair_times,
             open_drift=_reports(decision.desired),
             deferred=decision.deferred,
             counters=dict(actor.counters),

@@ -240,6 +240,19 @@ async def test_drift_is_undone_and_reported_with_its_time() -> None:
         assert controller.published().counters["drift", "memory_max"] == 1
 
 
+async def test_more_repairs_than_are_kept_are_counted_all() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        for _ in range(250):
+            lab.world.kernel.write(LEAF, "memory_max", None)
+            await controller.tick()
+        picture = controller.published()
+        assert len(picture.repairs) == 200
+        assert sum(picture.repair_times.counts) == 250
+
+
 async def test_a_limit_that_is_on_disk_no_longer_is_set_for_good_again() -> None:
     lab = Lab()
     async with lab.running() as controller:
