@@ -19,6 +19,7 @@ from enforcer.errors import (
     InvalidError,
     NotFoundError,
     RefusedError,
+    UnavailableError,
 )
 from enforcer.leases import Book, Change, Step, ended, place, put, recover
 from enforcer.model import (
@@ -49,7 +50,8 @@ class Terms:
 
     config: Config
     rights_of: Callable[[Claim], Rights]
-    """By the claim, which tells the user and the hub's groups. It may raise ForbiddenError."""
+    """By the claim, which tells the user and the hub's groups. It may raise ForbiddenError, and
+    UnavailableError where the host has not told the user's groups."""
     containers: int
     """How many containers run that are no lease's."""
 
@@ -72,7 +74,7 @@ def claim(book: Book, terms: Terms, asked: Claim, now: float, new_id: str) -> Cl
     if before is not None and _same(before.claim, asked):
         step = _renewed(book, before, terms.config.admission, now)
         return Claimed(*step, lease=step.book.of(asked.user, asked.server) or before, new=False)
-    if before is not None and before.state is LeaseState.BOUND and before.deadline is None:
+    if before is not None and before.running:
         raise ConflictError(
             "lease.bound",
             f"the server runs already, in profile {before.profile}",
@@ -149,10 +151,22 @@ def container_gone(
     return put(book, replace(lease, deadline=deadline, ended_at=gone_at, end_reason=reason))
 
 
-def release(book: Book, lease_id: str, reason: EndReason, now: float) -> Step:
-    """End a lease; one that is not there has ended already."""
+def release(
+    book: Book, lease_id: str, reason: EndReason, now: float, *, unless_running: bool = False
+) -> Step:
+    """End a lease; one that is not there has ended already.
+
+    Raises:
+        ConflictError: ``lease.running``, if `unless_running`: its container runs.
+    """
     lease = book.get(lease_id)
-    return Step(book) if lease is None else put(book, ended(lease, reason, now))
+    if lease is None:
+        return Step(book)
+    if unless_running and lease.running:
+        raise ConflictError(
+            "lease.running", "its container runs, and counts until it ends", "stop the server first"
+        )
+    return put(book, ended(lease, reason, now))
 
 
 def resize(book: Book, terms: Terms, lease_id: str, change: Resize, now: float) -> Step:
@@ -278,6 +292,8 @@ def _decide_queued(book: Book, terms: Terms, lease: Lease) -> Decision:
     try:
         rights = terms.rights_of(lease.claim)
         asked = check_claim(terms.config, rights, lease.claim)
+    except UnavailableError as error:  # nobody can tell its right, which may well be there
+        return Wait(lease.grant, error.message)
     except EnforcerError as error:
         return Refused(error.code, error.message, error.hint)
     return decide(terms.config, rights, asked, book.leases, terms.containers, without=lease.id)

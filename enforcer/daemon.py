@@ -265,10 +265,10 @@ async def _watch(
 ) -> None:
     """Give signs of life as long as ticks are made, until told to stop."""
     every = min(supervisor.watchdog_seconds or _STATUS_SECONDS, _STATUS_SECONDS)
-    hung = max(_LEAST_HUNG_SECONDS, _HUNG_TICKS * controller.config.daemon.tick_seconds)
     while not stop.is_set():
         if controller.broken:
             raise UnavailableError("daemon.broken", "a part of the daemon has ended", "see above")
+        hung = max(_LEAST_HUNG_SECONDS, _HUNG_TICKS * controller.config.daemon.tick_seconds)
         if world.clock.monotonic() - controller.last_tick_at < hung:
             supervisor.alive()
         supervisor.status(_status(controller))

@@ -126,9 +126,16 @@ def _share(usec: int, seconds: float) -> float:
 class History:
     """The last samples of each lease, bounded in number; `forget` what is no longer wanted."""
 
-    def __init__(self, length: int) -> None:
-        self._length = max(1, length)
+    def __init__(self) -> None:
+        self._length = 1
         self._samples: dict[str, deque[Sample]] = {}
+
+    def keep_last(self, length: int) -> None:
+        """Keep so many of each lease from now on, at least one."""
+        length = max(1, length)
+        if length != self._length:
+            self._length = length
+            self._samples = {one: deque(kept, length) for one, kept in self._samples.items()}
 
     def add(self, of_lease: Mapping[str, Sample]) -> None:
         """Add one sample to each of these leases."""

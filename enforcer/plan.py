@@ -14,6 +14,7 @@ from enforcer.model import (
     Cgroup,
     Claim,
     Config,
+    DaemonSettings,
     Desired,
     Lease,
     Limits,
@@ -56,6 +57,8 @@ def plan(
 ) -> tuple[PlannedChange, ...]:
     """Return every change that going from one configuration to the other makes, slices first.
 
+    What takes a restart is said to be so.
+
     rates: of the last tick; where there are none nobody is said to be throttled. A user's old
     total is read from their slice, because nothing tells the rights they had.
     """
@@ -78,6 +81,7 @@ def plan(
             for lease in live
             for change in _lease_changes(lease, granted[lease.id], rights_of_after)
         ),
+        *_later_changes(before.daemon, after.daemon),
     )
 
 
@@ -149,6 +153,23 @@ def _lease_changes(before: Lease, after: Lease, rights_of: RightsOf) -> Iterator
             after="none",
             risk="it goes on running, but cannot be started again",
         )
+
+
+def _later_changes(before: DaemonSettings, after: DaemonSettings) -> Iterator[PlannedChange]:
+    """Return what a reload leaves as it is: the daemon listens where it did when it started."""
+    was, will_be = _metrics_address(before), _metrics_address(after)
+    if was != will_be:
+        yield PlannedChange(
+            subject="daemon",
+            what="metrics",
+            before=was,
+            after=f"{will_be}, at the next restart",
+        )
+
+
+def _metrics_address(daemon: DaemonSettings) -> str:
+    host = daemon.metrics_host
+    return f"{f'[{host}]' if ':' in host else host}:{daemon.metrics_port}"
 
 
 def _show(name: str, limits: Limits) -> str:

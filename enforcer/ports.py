@@ -208,6 +208,9 @@ class Host(Protocol):
 class Ledger(Protocol):
     """The crash-safe file of leases and receipts. A returned write is on disk."""
 
+    receipts_kept: int
+    """How many, the newest; may be set anew at any time."""
+
     async def load(self) -> tuple[Lease, ...]:
         """Return every lease that is not finished, the oldest first."""
         ...
@@ -246,7 +249,7 @@ class Operations(Protocol):
         """Return the last tick's picture; cheap, it never waits."""
         ...
 
-    def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+    async def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
         """Return what a user may have; the host's groups are looked up and added."""
         ...
 
@@ -282,8 +285,14 @@ class Operations(Protocol):
         """Give a live lease other numbers within its profile and the user's rights."""
         ...
 
-    async def release(self, lease_id: str, reason: EndReason) -> None:
-        """End a lease: withdraws a queued one; a released one's slice goes once it is empty."""
+    async def release(
+        self, lease_id: str, reason: EndReason, *, unless_running: bool = False
+    ) -> None:
+        """End a lease: withdraws a queued one; a released one's slice goes once it is empty.
+
+        Raises:
+            ConflictError: ``lease.running``, if `unless_running`: its container runs.
+        """
         ...
 
     def history(self, lease_id: str) -> Sequence[Sample]:

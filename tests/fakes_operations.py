@@ -31,6 +31,7 @@ from enforcer.model import (
     Published,
     Receipt,
     Repair,
+    RepairTimes,
     ReportDrift,
     Resize,
     Rights,
@@ -56,6 +57,7 @@ class FakeOperations:
         self.caps: dict[UnitName, Cpus] = {}
         self.host = Usage()
         self.repairs: tuple[Repair, ...] = ()
+        self.repair_times = RepairTimes()
         self.open_drift: tuple[ReportDrift, ...] = ()
         self.groups: Mapping[str, tuple[str, ...]] = {}
         self.reloading: EnforcerError | None = None
@@ -92,20 +94,26 @@ class FakeOperations:
         rules, now = self.config.admission, self.clock.now()
         self._take(transitions.container_gone(self.book, container_id, rules, now, stopped=False))
 
-    def end(self, lease_id: str, reason: EndReason) -> None:
+    def end(self, lease_id: str, reason: EndReason, *, unless_running: bool = False) -> None:
         """End a lease by itself, and let the queue move up."""
-        self._take(transitions.release(self.book, lease_id, reason, self.clock.now()))
+        now = self.clock.now()
+        step = transitions.release(self.book, lease_id, reason, now, unless_running=unless_running)
+        self._take(step)
         self._take(transitions.promote(self.book, self._terms(), self.clock.now()))
 
     def published(self) -> Published:
         return self._picture
 
-    def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+    async def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+        return self.rights_now(user, hub_groups)
+
+    def rights_now(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+        """Return what `rights` does, at once."""
         return policy.rights(self.config, user, self.groups.get(user, ()), hub_groups)
 
     async def claim(self, claim: Claim) -> tuple[Lease, bool]:
         await self.claiming.wait()
-        checked = policy.check_claim(self.config, self.rights(claim.user, claim.groups), claim)
+        checked = policy.check_claim(self.config, self.rights_now(claim.user, claim.groups), claim)
         self._made += 1
         claimed = transitions.claim(
             self.book, self._terms(), checked, self.clock.now(), f"{self._made:032x}"
@@ -132,7 +140,7 @@ class FakeOperations:
             shm_size=None,
             oom_score_adj=0,
             volumes_ro=self.config.volumes_ro,
-            home=self.rights(lease.user).home,
+            home=self.rights_now(lease.user).home,
         )
 
     def queue_place(self, lease: Lease) -> tuple[int, str]:
@@ -153,8 +161,10 @@ class FakeOperations:
         self._take(transitions.resize(self.book, self._terms(), lease_id, change, now))
         return self.lease(lease_id)
 
-    async def release(self, lease_id: str, reason: EndReason) -> None:
-        self.end(lease_id, reason)
+    async def release(
+        self, lease_id: str, reason: EndReason, *, unless_running: bool = False
+    ) -> None:
+        self.end(lease_id, reason, unless_running=unless_running)
 
     def history(self, lease_id: str) -> Sequence[Sample]:
         return tuple(self.samples.get(lease_id, ()))
@@ -175,7 +185,7 @@ class FakeOperations:
     def _terms(self) -> Terms:
         return Terms(
             config=self.config,
-            rights_of=lambda claim: self.rights(claim.user, claim.groups),
+            rights_of=lambda claim: self.rights_now(claim.user, claim.groups),
             containers=0,
         )
 
@@ -211,6 +221,7 @@ class FakeOperations:
             rates=rates,
             caps=dict(self.caps),
             repairs=self.repairs,
+            repair_times=self.repair_times,
             open_drift=self.open_drift,
             counters={("admission", "admitted"): 3, ("drift", "memory_max"): 1},
             tick=TickStats(ticks=before.tick.ticks + 1 if before else 1),

@@ -60,7 +60,6 @@ _TABLES: Final = (("leases", "id"), ("accounts", "lease_id"), ("receipts", "leas
 class SqliteLedger:
     """Keeps leases, their accounts and receipts.
 
-    receipts_kept: how many, the newest; may be set anew at any time.
     notice: a sentence for the operator if a broken file was found and moved aside, else empty.
     """
 

@@ -51,7 +51,8 @@ def _looking(api: Api) -> tuple[Route, ...]:
         ),
         Route(
             method="GET", path="/metrics", name="metrics", run=api.metrics,
-            summary="The metrics, as Prometheus reads them.", answers={200: "text/plain"},
+            summary="The metrics, as Prometheus reads them. For root and the hub.",
+            answers={200: "text/plain"},
         ),
         Route(
             method="GET", path="/v1/status", name="status", run=api.status,
@@ -118,8 +119,8 @@ def _leasing(api: Api) -> tuple[Route, ...]:
         ),
         Route(
             method="DELETE", path=one, name="release", run=api.release,
-            summary="End a lease; one that has ended already is no mistake.",
-            answers={204: None}, problems=(404, 503), path_parameters=_LEASE, changes=True,
+            summary="End a lease, your own once its server is stopped; again is no mistake.",
+            answers={204: None}, problems=(404, 409, 503), path_parameters=_LEASE, changes=True,
         ),
         Route(
             method="GET", path=one + "/bounds", name="bounds", run=api.bounds,

@@ -67,16 +67,14 @@ class Peer:
         if not self.root:
             raise ForbiddenError("peer.not-root", f"only root may {what}", "use sudo")
 
-    def check_privileged(self, what: str) -> None:
+    def check_privileged(self, what: str, hint: str = "leave that out") -> None:
         """Insist on root or the hub.
 
         Raises:
             ForbiddenError: ``peer.not-privileged``.
         """
         if not self.privileged:
-            raise ForbiddenError(
-                "peer.not-privileged", f"only root and the hub may {what}", "leave that out"
-            )
+            raise ForbiddenError("peer.not-privileged", f"only root and the hub may {what}", hint)
 
 
 def peer_uid(connection: socket.socket) -> int:

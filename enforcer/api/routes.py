@@ -64,8 +64,9 @@ class Api:
         """Answer this API's description."""
         return Answer(status=200, reply=self._document, content_type=OPENAPI_TYPE)
 
-    async def metrics(self, _: Call) -> Answer:
-        """Answer the metrics."""
+    async def metrics(self, call: Call) -> Answer:
+        """Answer the metrics, which tell of every user."""
+        call.peer.check_privileged("read the metrics", "GET /v1/slices tells of what is your own")
         text = await self._metrics.page()
         return Answer(status=200, reply=text, content_type=self._metrics.content_type)
 
@@ -86,7 +87,7 @@ class Api:
             call.peer.check_privileged("name groups")
         for group in groups:
             check_name(group, "group")
-        rights = self._operations.rights(user, groups)
+        rights = await self._operations.rights(user, groups)
         reply = catalogue_reply(self._operations.published(), rights, call.server())
         return Answer(status=200, reply=reply)
 
@@ -128,12 +129,16 @@ class Api:
     async def bounds(self, call: Call) -> Answer:
         """Answer the most that a resize of a lease may ask for."""
         lease = self._find(call)
-        rights = self._operations.rights(lease.user, lease.claim.groups)
+        rights = await self._operations.rights(lease.user, lease.claim.groups)
         config = self._operations.published().config
         return Answer(status=200, reply=bounds_reply(resize_bounds(config, rights, lease)))
 
     async def release(self, call: Call) -> Answer:
-        """End a lease; one that has ended already is fine."""
+        """End a lease; one that has ended already is fine.
+
+        A container that runs on without a lease counts against nobody's total, so only root and the
+        hub, who remove containers, end that of one that runs.
+        """
         try:
             lease = self._find(call)
         except NotFoundError:
@@ -142,7 +147,9 @@ class Api:
             raise
         bound = lease.state is LeaseState.BOUND
         await self._operations.release(
-            lease.id, EndReason.STOPPED if bound else EndReason.CANCELLED
+            lease.id,
+            EndReason.STOPPED if bound else EndReason.CANCELLED,
+            unless_running=not call.peer.privileged,
         )
         self._ended[lease.id] = lease.user
         if len(self._ended) > _REMEMBERED:
@@ -173,7 +180,8 @@ class Api:
         published = self._operations.published()
         found = find(published.leases, user, server)
         groups = () if found is None else found.claim.groups
-        told = explain(published, self._operations.rights(user, groups), user, server)
+        rights = await self._operations.rights(user, groups)
+        told = explain(published, rights, user, server)
         lease = None if told.lease is None else self._tell(told.lease, placed=False)
         return Answer(status=200, reply=explain_reply(told, lease))
 

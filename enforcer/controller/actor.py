@@ -19,6 +19,7 @@ from enforcer.model import (
     Observed,
     RemoveSlice,
     Repair,
+    RepairTimes,
     ReportDrift,
     SetLimits,
     SetOomScoreAdj,
@@ -54,6 +55,7 @@ class Actor:
         self.known_containers: dict[str, ContainerLimits] = {}
         """The same for containers."""
         self.repairs: deque[Repair] = deque(maxlen=_REPAIRS_KEPT)
+        self.repair_times = RepairTimes()
         self.counters: Counter[tuple[str, ...]] = Counter()
         self.systemd_ok = True
 
@@ -263,6 +265,8 @@ class Actor:
         self, subject: str, what: str, found: object, wanted: object, seconds: float | None
     ) -> None:
         self.counters["drift", what] += 1
+        if seconds is not None:
+            self.repair_times = self.repair_times.with_one(seconds)
         found, wanted = _words(what, found, wanted)
         self.repairs.append(
             Repair(

@@ -90,15 +90,20 @@ class Controller:
         """Return the last tick's picture; cheap, it never waits."""
         return self._loop.published()
 
-    def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
+    async def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
         """Return what a user may have; the host's groups are looked up and added."""
+        await self._loop.rights.learn([user])
+        return self._rights(user, hub_groups)
+
+    def _rights(self, user: str, hub_groups: Sequence[str]) -> Rights:
         return self._loop.rights.of(self._loop.config, user, hub_groups)
 
     async def claim(self, claim: Claim) -> tuple[Lease, bool]:
         """Admit a claim and make its slices; the lease, and whether it is new."""
+        await self._loop.rights.learn([claim.user])
         async with self._loop.lock:
             checked = policy.check_claim(
-                self._loop.config, self.rights(claim.user, claim.groups), claim
+                self._loop.config, self._rights(claim.user, claim.groups), claim
             )
             try:
                 claimed = transitions.claim(
@@ -138,7 +143,7 @@ class Controller:
             raise ConflictError(
                 "lease.not-placed", f"lease {lease.id} is {lease.state}", "wait until it is placed"
             )
-        rights = self.rights(lease.user, lease.claim.groups)
+        rights = self._rights(lease.user, lease.claim.groups)
         return placement(self._loop.config, lease, rights, self._loop.slices())
 
     def queue_place(self, lease: Lease) -> tuple[int, str]:
@@ -160,9 +165,10 @@ class Controller:
 
     async def resize(self, lease_id: str, change: Resize) -> Lease:
         """Give a live lease other numbers within its profile and the user's rights."""
+        await self._loop.rights.learn([self.lease(lease_id).user])
         async with self._loop.lock:
             lease = self.lease(lease_id)
-            rights = self.rights(lease.user, lease.claim.groups)
+            rights = self._rights(lease.user, lease.claim.groups)
             policy.check_claim(self._loop.config, rights, _asked_by(lease, change))
             step = transitions.resize(
                 self._loop.keeper.book,
@@ -175,11 +181,15 @@ class Controller:
         await self._loop.tick()
         return self.lease(lease_id)
 
-    async def release(self, lease_id: str, reason: EndReason) -> None:
+    async def release(
+        self, lease_id: str, reason: EndReason, *, unless_running: bool = False
+    ) -> None:
         """End a lease: withdraws a queued one; a released one's slice goes once it is empty."""
         async with self._loop.lock:
             now = self._world.clock.now()
-            step = transitions.release(self._loop.keeper.book, lease_id, reason, now)
+            step = transitions.release(
+                self._loop.keeper.book, lease_id, reason, now, unless_running=unless_running
+            )
             await self._loop.keeper.commit(*step)
         self._loop.containers.look_again()
         self._loop.wake.set()
@@ -200,12 +210,14 @@ class Controller:
             self._loop.config_error = str(error)
             _log.warning("the configuration is not reloaded: %s", error.message)
             raise
+        self._loop.rights.expire()
+        await self._loop.rights.learn(self._loop.keeper.users())
         async with self._loop.lock:
             changes = self._plan(config)
-            self._loop.rights.forget()
             step = regrant(self._loop.keeper.book, self._under(config))
             await self._loop.keeper.commit(*step)
             self._loop.config, self._loop.config_error = config, ""
+            self._world.ledger.receipts_kept = config.daemon.receipts_kept
         await self._loop.tick()
         _log.info("configuration reloaded: %d changes", len(changes))
         return [f"{one.subject}: {one.what} {one.before} → {one.after}" for one in changes]

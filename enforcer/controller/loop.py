@@ -51,9 +51,9 @@ class Loop:
         self.wake = asyncio.Event()
         self.keeper = Keeper(world)
         self.actor = Actor(world)
-        self.rights = RightsBook(world.host)
+        self.rights = RightsBook(world.host, world.clock)
         self.containers = ContainerWatch(world, self.wake.set)
-        self.publisher = Publisher(config)
+        self.publisher = Publisher()
         self._engine = EngineWatch(world, self.actor.hear)
         self._kernel = KernelWatch(world, self.wake.set)
         self._observer = Observer(world)
@@ -70,6 +70,7 @@ class Loop:
     async def start(self) -> None:
         """Take up what the ledger has, make the first tick, and go on in the background."""
         await self.keeper.recover()
+        await self.rights.learn(self.keeper.users())
         await self._cut_to_config()
         await self.tick()
         self._tasks = [
@@ -98,6 +99,7 @@ class Loop:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.rights.close()
         async with self.lock:
             observed = self._observe()
             decision = self._decider.tick(observed, self._given(observed), lift_caps=True)
@@ -167,7 +169,9 @@ class Loop:
             await self.keeper.account(observed)
         except UnavailableError as error:
             _log.warning("the ledger cannot be written: %s", error)
-        self.rights.renew_totals(self.config, self.keeper.users())
+        users = self.keeper.users()
+        self.rights.renew(users)
+        self.rights.renew_totals(self.config, users)
 
     def _given_now(self, observed: Observed) -> Given:
         """Return what a tick decides upon; the very same as the last time if nothing is new."""

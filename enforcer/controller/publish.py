@@ -27,10 +27,8 @@ from enforcer.receipts import Account
 class Publisher:
     """Keeps the last picture, and the samples of every lease."""
 
-    def __init__(self, config: Config) -> None:
-        daemon = config.daemon
-        self._kept_seconds = daemon.history_seconds
-        self._history = History(round(daemon.history_seconds / daemon.tick_seconds) + 1)
+    def __init__(self) -> None:
+        self._history = History()
         self._ended: deque[tuple[float, str]] = deque()
         self._live: frozenset[str] = frozenset()
         self._rates: Mapping[UnitName, Sample] = {}
@@ -71,9 +69,11 @@ class Publisher:
             before, self._accounts = self._accounts, dict(keeper.accounts)
             rates |= of_leases(rates, leases, observed, before, self._accounts)
             self._rates = rates
+            daemon = config.daemon
+            self._history.keep_last(round(daemon.history_seconds / daemon.tick_seconds) + 1)
             found = ((lease.id, held_back(lease.unit, rates)) for lease in leases)
             self._history.add({lease_id: one for lease_id, one in found if one is not None})
-            self._forget_ended(leases, observed.at)
+            self._forget_ended(leases, observed.at, daemon.history_seconds)
         self._stats = TickStats(
             ticks=self._stats.ticks + 1,
             failed=self._stats.failed,
@@ -90,6 +90,7 @@ class Publisher:
             rates=self._rates,
             caps=decision.caps,
             repairs=tuple(actor.repairs),
+            repair_times=actor.repair_times,
             open_drift=_reports(decision.desired),
             deferred=decision.deferred,
             counters=dict(actor.counters),
@@ -98,11 +99,11 @@ class Publisher:
             docker_ok=observed.containers is not None,
         )
 
-    def _forget_ended(self, leases: Sequence[Lease], now: float) -> None:
+    def _forget_ended(self, leases: Sequence[Lease], now: float, kept_seconds: float) -> None:
         live = frozenset(lease.id for lease in leases)
         self._ended.extend((now, gone) for gone in self._live - live)
         self._live = live
-        while self._ended and now - self._ended[0][0] > self._kept_seconds:
+        while self._ended and now - self._ended[0][0] > kept_seconds:
             self._ended.popleft()
         self._history.keep_only({*live, *(lease_id for _, lease_id in self._ended)})
 

@@ -1,33 +1,52 @@
-"""The rights of users, with the host's groups; groups are remembered for a minute."""
+"""The rights of users, with the host's groups, which are known for a minute.
+
+A user database may be a directory server far away: only `learn` waits for it, beside the event
+loop. Whoever may not wait goes by what is known, and has it renewed in the background.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from enforcer import policy
 from enforcer.errors import EnforcerError, UnavailableError
 from enforcer.model import Claim, Config, Rights
-from enforcer.ports import Host
+from enforcer.ports import Clock, Host
 from enforcer.quantities import Bytes, Cpus
 
 _log = logging.getLogger(__name__)
 
-_REMEMBERED_SECONDS = 60.0
-"""A user database may be a directory server far away."""
-
-
+_FRESH_SECONDS = 60.0
+_RETRY_SECONDS = 2.0
+_LEARN_SECONDS = 15.0
+"""Many may claim at once, and the API gives each twice as long."""
+_AT_ONCE = 4
+"""The host takes few questions at a time, and there are few threads."""
 _KEPT = 4096
 """Whoever asks is remembered, and anybody may ask."""
 
 
-class RightsBook:
-    """Looks rights up, and keeps the totals of those who have leases."""
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """A user's groups, None before the host has told; to be asked again at `due` (monotonic)."""
 
-    def __init__(self, host: Host) -> None:
+    names: tuple[str, ...] | None
+    due: float
+
+
+class RightsBook:
+    """Tells rights, and keeps the totals of those who have leases."""
+
+    def __init__(self, host: Host, clock: Clock) -> None:
         self._host = host
-        self._groups: dict[str, tuple[float, tuple[str, ...]]] = {}
+        self._clock = clock
+        self._groups: dict[str, _Groups] = {}
+        """Who was asked about last comes last."""
+        self._few = asyncio.Semaphore(_AT_ONCE)
+        self._renewing: asyncio.Task[None] | None = None
         self._config: Config | None = None
         self._rights: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Rights] = {}
         self.totals: Mapping[str, tuple[Cpus, Bytes]] = {}
@@ -35,10 +54,11 @@ class RightsBook:
         nothing in it changes."""
 
     def of(self, config: Config, user: str, hub_groups: Sequence[str]) -> Rights:
-        """Return the rights of a user.
+        """Return the rights of a user, by the groups the host told last; it never waits.
 
         Raises:
             InvalidError, ForbiddenError: the name cannot be a user's.
+            UnavailableError: ``host.users``: the host has not told yet.
         """
         if config is not self._config or len(self._rights) >= _KEPT:
             self._config, self._rights = config, {}
@@ -50,13 +70,13 @@ class RightsBook:
         return found
 
     def renew_totals(self, config: Config, claims: Mapping[str, Claim]) -> None:
-        """Look up the totals of these users; claims: user → a claim of theirs."""
+        """Reckon the totals of these users; claims: user → a claim of theirs."""
         totals: dict[str, tuple[Cpus, Bytes]] = {}
         for user, claim in claims.items():
             try:
                 rights = self.of(config, user, claim.groups)
             except UnavailableError as error:  # a user database that hangs lifts nobody's total
-                _log.warning("the total of a user with a lease stays: %s", error.message)
+                _log.debug("the total of a user with a lease stays: %s", error.message)
                 if user in self.totals:
                     totals[user] = self.totals[user]
                 continue
@@ -67,17 +87,67 @@ class RightsBook:
         if totals != self.totals:
             self.totals = totals
 
-    def forget(self) -> None:
-        """Look every group up anew."""
-        self._groups.clear()
+    async def learn(self, users: Iterable[str]) -> None:
+        """Ask the host about those whose groups are not known or too old; not for ever."""
+        due = self._due(users)
+        if not due:
+            return
+        try:
+            async with asyncio.timeout(_LEARN_SECONDS), asyncio.TaskGroup() as asking:
+                for user in due:
+                    asking.create_task(self._ask(user))
+        except TimeoutError:
+            _log.warning("the user database is slow: not all of %d users were told", len(due))
+
+    def renew(self, users: Iterable[str]) -> None:
+        """Have the host asked about those whose groups are too old, one by one: nobody waits."""
+        if self._renewing is None or self._renewing.done():
+            due = self._due(users)
+            if due:
+                self._renewing = asyncio.create_task(self._renew(due), name="groups")
+
+    def expire(self) -> None:
+        """Have every group looked up anew; what is known holds until the host has told."""
+        now = self._clock.monotonic()
+        self._groups = {user: _Groups(known.names, now) for user, known in self._groups.items()}
+
+    async def close(self) -> None:
+        """Ask no more."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+
+    async def _renew(self, users: Sequence[str]) -> None:
+        for user in users:
+            await self._ask(user)
+
+    async def _ask(self, user: str) -> None:
+        async with self._few:
+            if not self._due([user]):
+                return  # somebody else has asked meanwhile
+            names: tuple[str, ...] | None
+            try:
+                names, seconds = await asyncio.to_thread(self._host.groups, user), _FRESH_SECONDS
+            except UnavailableError as error:
+                _log.warning("%s", error.message)
+                known = self._groups.get(user)
+                names, seconds = None if known is None else known.names, _RETRY_SECONDS
+        self._groups.pop(user, None)
+        self._groups[user] = _Groups(names, self._clock.monotonic() + seconds)
+        if len(self._groups) > _KEPT:
+            del self._groups[next(iter(self._groups))]
+
+    def _due(self, users: Iterable[str]) -> list[str]:
+        now = self._clock.monotonic()
+        found = ((user, self._groups.get(user)) for user in dict.fromkeys(users))
+        return [user for user, known in found if known is None or known.due <= now]
 
     def _host_groups(self, user: str) -> tuple[str, ...]:
-        now = time.monotonic()
-        found = self._groups.get(user)
-        if found is not None and now - found[0] < _REMEMBERED_SECONDS:
-            return found[1]
-        if len(self._groups) >= _KEPT:
-            self._groups.clear()
-        groups = self._host.groups(user)
-        self._groups[user] = (now, groups)
-        return groups
+        known = self._groups.get(user)
+        if known is None or known.names is None:
+            raise UnavailableError(
+                "host.users",
+                f"the user database has not told yet who {ascii(user)[:80]} is",
+                "try again soon; try getent passwd on the host",
+            )
+        return known.names

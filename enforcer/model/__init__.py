@@ -49,10 +49,19 @@ from enforcer.model.leases import (
     Receipt,
     Resize,
 )
-from enforcer.model.published import Placement, Published, Repair, Sample, TickStats
+from enforcer.model.published import (
+    REPAIR_BUCKETS,
+    Placement,
+    Published,
+    Repair,
+    RepairTimes,
+    Sample,
+    TickStats,
+)
 
 __all__ = [
     "LEASE_LABEL",
+    "REPAIR_BUCKETS",
     "Action",
     "AdmissionMode",
     "AdmissionRules",
@@ -85,6 +94,7 @@ __all__ = [
     "Receipt",
     "RemoveSlice",
     "Repair",
+    "RepairTimes",
     "ReportDrift",
     "Resize",
     "ResourceProfile",

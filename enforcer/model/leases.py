@@ -118,6 +118,11 @@ class Lease:
         """It counts against the quotas: pending or bound."""
         return self.state in {LeaseState.PENDING, LeaseState.BOUND}
 
+    @property
+    def running(self) -> bool:
+        """It has a container, which has not gone: no deadline runs."""
+        return self.state is LeaseState.BOUND and self.deadline is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:

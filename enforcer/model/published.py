@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from enforcer.model.config import Config
 from enforcer.model.desired import Deferred, Desired, ReportDrift
@@ -52,6 +54,25 @@ class Repair:
     seconds: float | None
     """From the event that showed it to the kernel holding the right value; None: not repaired."""
     command: str = ""
+
+
+REPAIR_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds, each the most that a repair of its bucket took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairTimes:
+    """How long all repairs since the start took, though of the repairs only the last are kept."""
+
+    counts: tuple[int, ...] = (0,) * (len(REPAIR_BUCKETS) + 1)
+    """Of each bucket; the last one has those that took longer."""
+    total_seconds: float = 0.0
+
+    def with_one(self, seconds: float) -> RepairTimes:
+        """Return these and one more."""
+        bucket = bisect_left(REPAIR_BUCKETS, seconds)
+        counts = (*self.counts[:bucket], self.counts[bucket] + 1, *self.counts[bucket + 1 :])
+        return RepairTimes(counts=counts, total_seconds=self.total_seconds + seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +126,7 @@ class Published:
     """CPU caps in force below a leaf's own limit."""
     repairs: tuple[Repair, ...]
     """The newest last, bounded."""
+    repair_times: RepairTimes = RepairTimes()
     open_drift: tuple[ReportDrift, ...]
     """What only an operator can mend, as of this tick."""
     deferred: tuple[Deferred, ...] = ()

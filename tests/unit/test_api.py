@@ -212,6 +212,19 @@ async def test_groups_are_believed_from_root_and_the_hub_only(api: Caller) -> No
 
 
 @pytest.mark.asyncio
+async def test_the_metrics_tell_nobody_of_others_but_root_and_the_hub(api: Caller) -> None:
+    await api.claim("bob")
+    api.operations.tick()
+    status, said = await api.ask("GET", "/metrics", uid=ALICE)
+    assert (status, said["code"]) == (403, "peer.not-privileged")
+    assert said["hint"] == "GET /v1/slices tells of what is your own"
+    for uid in (ROOT, HUB):
+        status, text = await api.ask("GET", "/metrics", uid=uid)
+        assert status == 200
+        assert b'user="bob"' in text
+
+
+@pytest.mark.asyncio
 async def test_only_root_reloads_and_plans(api: Caller) -> None:
     for uid in (ALICE, HUB):
         assert await api.refused("POST", "/v1/reload", uid=uid) == (403, "peer.not-root")
@@ -247,6 +260,34 @@ async def test_to_end_a_lease_that_ended_by_itself_is_no_mistake(api: Caller) ->
     await api.operations.release(lease["id"], EndReason.EXITED)
     assert (await api.ask("DELETE", f"/v1/leases/{lease['id']}", uid=ALICE))[0] == 204
     assert (await api.refused("DELETE", f"/v1/leases/{lease['id']}", uid=BOB))[0] == 404
+
+
+@pytest.mark.asyncio
+async def test_a_user_ends_no_lease_whose_container_runs(api: Caller) -> None:
+    lease = await api.claim("alice")
+    one = f"/v1/leases/{lease['id']}"
+    api.operations.bind(lease["id"], "c1")
+    status, said = await api.ask("DELETE", one, uid=ALICE)
+    assert (status, said["code"], said["hint"]) == (409, "lease.running", "stop the server first")
+    assert api.operations.book.get(lease["id"]) is not None
+    api.operations.gone("c1")
+    assert await api.ask("DELETE", one, uid=ALICE) == (204, b"")
+
+
+@pytest.mark.parametrize("uid", [ROOT, HUB])
+@pytest.mark.asyncio
+async def test_root_and_the_hub_end_a_lease_whose_container_runs(api: Caller, uid: int) -> None:
+    lease = await api.claim("alice")
+    api.operations.bind(lease["id"], "c1")
+    assert await api.ask("DELETE", f"/v1/leases/{lease['id']}", uid=uid) == (204, b"")
+
+
+@pytest.mark.asyncio
+async def test_a_user_leaves_the_queue(queueing: Caller) -> None:
+    await queueing.claim("alice", profile="Tiny", mem_guarantee="2 GiB")
+    queued = await queueing.claim("bob", profile="Tiny", mem_guarantee="2 GiB")
+    assert queued["state"] == "queued"
+    assert (await queueing.ask("DELETE", f"/v1/leases/{queued['id']}", uid=BOB))[0] == 204
 
 
 @pytest.mark.asyncio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -15,6 +16,7 @@ from enforcer.errors import (
     InvalidError,
     NotFoundError,
     RefusedError,
+    UnavailableError,
 )
 from enforcer.model import AdmissionMode, Claim, EndReason, Lease, LeaseState, Resize, Rights
 from enforcer.quantities import Cpus
@@ -41,6 +43,10 @@ ONE_CORE = a_claim(guarantee=(1, 0))
 
 def forbidden(claim: Claim) -> Rights:
     raise ForbiddenError("user.name-unsafe", f"the name {claim.user} is unsafe")
+
+
+def unknown(claim: Claim) -> Rights:
+    raise UnavailableError("host.users", f"who {claim.user} is was not told yet")
 
 
 def claimed(
@@ -276,6 +282,20 @@ def test_a_release_ends_a_lease_of_any_state_and_is_idempotent() -> None:
     assert transitions.release(book, "no such", EndReason.STOPPED, 1200) == Step(book)
 
 
+def test_a_lease_whose_container_runs_is_kept_from_who_may_not_end_it() -> None:
+    book, lease = bound()
+    end = partial(transitions.release, reason=EndReason.STOPPED, now=1200, unless_running=True)
+    with pytest.raises(ConflictError) as raised:
+        end(book, lease.id)
+    assert raised.value.code == "lease.running"
+    rules = TERMS.config.admission
+    gone = transitions.container_gone(book, "box", rules, 1100, stopped=True).book
+    waits, waiting = claimed(Book(), ONE_CORE)
+    queue, queued = claimed(Book((FULL,)), ONE_CORE, QUEUE)
+    for among, one in ((gone, lease), (waits, waiting), (queue, queued)):
+        assert only(end(among, one.id)).after.state is LeaseState.RELEASED
+
+
 def test_what_never_got_its_container_or_its_turn_expires() -> None:
     book, _ = claimed(Book(), ONE_CORE)
     assert transitions.expire(book, 1099) == Step(book)
@@ -332,6 +352,13 @@ def test_one_whose_right_is_gone_is_refused_out_of_the_queue() -> None:
         assert (change.after.id, change.after.end_reason) == (lease.id, EndReason.REFUSED)
         assert why in change.after.notes[0]
         assert why in transitions.waits_for(book, terms, lease)
+
+
+def test_one_whose_right_nobody_can_tell_keeps_its_place_in_the_queue() -> None:
+    book, lease = claimed(Book((FULL,)), ONE_CORE, QUEUE)
+    terms = replace(QUEUE, rights_of=unknown)
+    assert transitions.promote(book, terms, 1500) == Step(book)
+    assert "not told yet" in transitions.waits_for(book, terms, lease)
 
 
 def test_a_queued_lease_waits_for_what_the_policy_allows_by_now() -> None:

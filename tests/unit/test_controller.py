@@ -331,6 +331,19 @@ async def test_drift_is_undone_and_reported_with_its_time() -> None:
         assert controller.published().counters["drift", "memory_max"] == 1
 
 
+async def test_more_repairs_than_are_kept_are_counted_all() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        for _ in range(250):
+            lab.world.kernel.write(LEAF, "memory_max", None)
+            await controller.tick()
+        picture = controller.published()
+        assert len(picture.repairs) == 200
+        assert sum(picture.repair_times.counts) == 250
+
+
 async def test_a_limit_that_is_on_disk_no_longer_is_set_for_good_again() -> None:
     lab = Lab()
     async with lab.running() as controller:
@@ -565,3 +578,36 @@ async def test_a_reload_cuts_running_leases_to_the_new_policy() -> None:
         assert changes
         assert lab.limits(LEAF).memory_max == GIB
         assert controller.published().config_error == ""
+
+
+async def test_a_reload_changes_how_much_is_kept() -> None:
+    kept = (
+        "[daemon]\ntick_seconds = {tick}\nhistory_seconds = {history}\nreceipts_kept = {receipts}\n"
+    )
+    lab = Lab(text=VALID + kept.format(tick=2, history=4, receipts=5))
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        await _sample(lab, controller, 6)
+        assert len(controller.history(lease.id)) == 3
+        lab.text = VALID + kept.format(tick=1, history=4, receipts=1)
+        await controller.reload()
+        await _sample(lab, controller, 6)
+        assert len(controller.history(lease.id)) == 5
+        for _ in range(2):
+            await controller.release(lease.id, EndReason.STOPPED)
+            lease, _ = await controller.claim(TINY)
+        assert len(await controller.receipts("ann", 10)) == 1
+
+
+async def test_a_reload_says_what_takes_a_restart() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lab.text = VALID + '[daemon]\nmetrics = "127.0.0.1:9800"\n'
+        (change,) = await controller.reload()
+        assert change == "daemon: metrics 127.0.0.1:9753 → 127.0.0.1:9800, at the next restart"
+
+
+async def _sample(lab: Lab, controller: Controller, times: int) -> None:
+    for _ in range(times):
+        lab.world.clock.advance(controller.config.daemon.tick_seconds)
+        await controller.tick()

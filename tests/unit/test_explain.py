@@ -34,7 +34,7 @@ def told(
     operations.tick()
     operations.usage = used or {}
     operations.tick()
-    return explain(operations.published(), operations.rights(one.user), one.user, one.server)
+    return explain(operations.published(), operations.rights_now(one.user), one.user, one.server)
 
 
 def throttled(share: float, usage: Usage = IDLE) -> Usage:
@@ -185,6 +185,6 @@ def test_before_the_first_rates_nothing_is_concluded() -> None:
     one = lease("ada", promised=(1, 1))
     # the lease is there, its slice not yet
     published = replace(operations.published(), leases=(one,))
-    found = explain(published, operations.rights("ada"), "ada", "")
+    found = explain(published, operations.rights_now("ada"), "ada", "")
     assert found.binding is None
     assert "not protected yet" in found.sentences[1]

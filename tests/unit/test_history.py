@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enforcer.history import held_back
+from enforcer.history import History, held_back
 from enforcer.model import Sample
 from enforcer.names import ROOT, UnitName, lease_slice, profile_slice
 from enforcer.quantities import Bytes, Cpus
@@ -46,6 +46,20 @@ def test_a_quota_above_counts_for_as_long_as_one_had_to_wait(
     found = held_back(LEAF, rates)
     assert found is not None
     assert found.throttled == pytest.approx(told)
+
+
+def test_only_the_last_samples_are_kept_and_so_many_as_was_said_last() -> None:
+    history = History()
+    one, two, three = (sample(throttled, 0.0) for throttled in (0.1, 0.2, 0.3))
+    history.keep_last(2)
+    for each in (one, two, three):
+        history.add({"a": each})
+    assert history.get("a") == (two, three)
+    history.keep_last(3)
+    history.add({"a": one})
+    assert history.get("a") == (two, three, one)
+    history.keep_last(0)
+    assert history.get("a") == (one,)
 
 
 def test_a_slice_without_a_sample_has_none() -> None:

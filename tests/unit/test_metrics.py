@@ -14,12 +14,10 @@ from enforcer.model import (
     Lease,
     LeaseState,
     Published,
-    Repair,
     ReportDrift,
     TickStats,
     Usage,
 )
-from enforcer.names import ROOT
 from enforcer.quantities import Bytes
 from tests.fakes_operations import FakeOperations
 from tests.unit.worlds import config, lease
@@ -154,24 +152,19 @@ def test_a_refused_configuration_and_a_failed_tick_show_at_once() -> None:
     assert value(metrics, "enforcer_ticks_failed_total") == 1
 
 
-def repair(at: float, seconds: float | None) -> Repair:
-    return Repair(at=at, subject=ROOT, what="memory_max", found="1", wanted="2", seconds=seconds)
-
-
-def test_each_repair_is_counted_once_though_the_list_is_bounded() -> None:
+def test_every_repair_is_counted_with_its_time() -> None:
     operations = fake(lease("ada"))
     metrics = Metrics(operations.published)
-    repairs = [repair(1, 0.004), repair(2, 0.2), repair(3, None), repair(4, 20.0)]
-    for kept in (repairs[:2], repairs[:2], repairs[1:], repairs[3:], [*repairs[3:], repair(4, 20)]):
-        operations.repairs = tuple(kept)
-        operations.tick()
-        metrics.observe()
+    for seconds in (0.004, 0.005, 0.2, 20.0):
+        operations.repair_times = operations.repair_times.with_one(seconds)
+    operations.tick()
     name = "enforcer_drift_repair_seconds"
     assert value(metrics, f"{name}_count") == 4
-    assert value(metrics, f"{name}_bucket", le="0.005") == 1
-    assert value(metrics, f"{name}_bucket", le="0.25") == 2
+    assert value(metrics, f"{name}_bucket", le="0.005") == 2
+    assert value(metrics, f"{name}_bucket", le="0.25") == 3
+    assert value(metrics, f"{name}_bucket", le="10.0") == 3
     assert value(metrics, f"{name}_bucket", le="+Inf") == 4
-    assert abs(value(metrics, f"{name}_sum") - 40.204) < 1e-9
+    assert abs(value(metrics, f"{name}_sum") - 20.209) < 1e-9
 
 
 def test_500_leases_render_in_a_fraction_of_a_tick() -> None:

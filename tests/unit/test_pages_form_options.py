@@ -45,7 +45,7 @@ async def test_a_second_server_starts_as_its_card_says_though_the_first_holds_al
     operations = FakeOperations(parse(f'{VALID}{totals}[admission]\nmode = "{mode}"\n'))
     first, _ = await operations.claim(Claim(user="alice", profile="Large"))
     assert (first.grant.cpu_guarantee, first.grant.mem_guarantee) == (5 * CORE, 10 * GIB)
-    offered = catalogue_reply(operations.published(), operations.rights("alice"), "more")
+    offered = catalogue_reply(operations.published(), await operations.rights("alice"), "more")
     stored: dict[str, object] = {"profile": "Large", "cpu_guarantee": 5.0, "mem_guarantee": 10}
     form = read(render_form(offered, chosen=stored))
     (radio,) = [one for one in form.named("profile") if "checked" in one]

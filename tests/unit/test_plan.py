@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from enforcer.desired import desired
 from enforcer.errors import ForbiddenError
 from enforcer.model import (
     Cgroup,
     Claim,
     Config,
+    DaemonSettings,
     Lease,
     LeaseState,
     Limits,
@@ -97,6 +100,18 @@ def changes(
 
 def test_the_same_configuration_changes_nothing() -> None:
     assert changes(CONFIG) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "told"), [("127.0.0.1", 9800, "127.0.0.1:9800"), ("::1", 9753, "[::1]:9753")]
+)
+def test_what_takes_a_restart_is_said_to_be_so_and_puts_nobody_at_risk(
+    host: str, port: int, told: str
+) -> None:
+    after = replace(CONFIG, daemon=DaemonSettings(metrics_host=host, metrics_port=port))
+    (found,) = changes(after).values()
+    assert (found.subject, found.what, found.before) == ("daemon", "metrics", "127.0.0.1:9753")
+    assert (found.after, found.risk) == (f"{told}, at the next restart", "")
 
 
 def test_nor_does_it_for_a_user_who_may_have_all_that_the_profile_has() -> None:

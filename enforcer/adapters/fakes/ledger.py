@@ -15,7 +15,7 @@ class MemoryLedger:
     """
 
     def __init__(self, receipts_kept: int = 10_000) -> None:
-        self._kept = receipts_kept
+        self.receipts_kept = receipts_kept
         self._leases: dict[str, Lease] = {}
         self._receipts: dict[str, Receipt] = {}
         self._accounts: dict[str, tuple[int, ...]] = {}
@@ -41,7 +41,7 @@ class MemoryLedger:
         for receipt in receipts:
             self._receipts.pop(receipt.lease_id, None)
             self._receipts[receipt.lease_id] = receipt
-        for lease_id in list(self._receipts)[: max(0, len(self._receipts) - self._kept)]:
+        for lease_id in list(self._receipts)[: max(0, len(self._receipts) - self.receipts_kept)]:
             del self._receipts[lease_id]
 
     async def receipts(self, user: str | None, limit: int) -> tuple[Receipt, ...]:
