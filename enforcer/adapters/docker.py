@@ -137,7 +137,7 @@ class DockerEngine:
                     self._changed.add(container_id)
                     self._stuck.pop(container_id, None)
                     if event is not None:
-                        if event.action == "stop":
+                        if event.stops:
                             self._stopped.append(container_id)
                         elif event.action == "start" and container_id in self._stopped:
                             self._stopped.remove(container_id)

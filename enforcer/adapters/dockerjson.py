@@ -20,14 +20,16 @@ _RUNNING: Final = ("running", "paused")
 _PERIOD_USEC: Final = 100_000
 _NANO_PER_USEC: Final = 1000
 _UNLIMITED: Final = -1
+_ENDING: Final = frozenset({"2", "3", "9", "15"})
+"""SIGINT, SIGQUIT, SIGKILL, SIGTERM: what an image may have as its STOPSIGNAL, and what follows."""
 
 EVENT_FILTERS: Final = {
     "type": ["container"],
     "event": [
         "create",
         "start",
+        "kill",
         "die",
-        "stop",
         "destroy",
         "update",
         "oom",
@@ -43,11 +45,18 @@ EVENT_FILTERS: Final = {
 class Event:
     """What dockerd told: about which container, "" for any, and Docker's word for it.
 
-    It says ``stop`` after ``die``, and only if it was asked to stop it.
+    signal: the number of one that Docker sent (``kill``): ``docker stop`` and ``rm --force`` begin
+    with that, long before they are done.
     """
 
     container_id: str = ""
     action: str = ""
+    signal: str = ""
+
+    @property
+    def stops(self) -> bool:
+        """Whether somebody has Docker end the container."""
+        return self.action == "kill" and self.signal in _ENDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +173,12 @@ def parse_event(line: bytes) -> Event:
         event = _mapping(json.loads(line))
     except (ValueError, RecursionError):
         return Event()
-    container_id = _text(_mapping(event.get("Actor")), "ID")
+    actor = _mapping(event.get("Actor"))
+    container_id = _text(actor, "ID")
     if not _ID.fullmatch(container_id):
         return Event()
-    return Event(container_id, _text(event, "Action"))
+    signal = _text(_mapping(actor.get("Attributes")), "signal")
+    return Event(container_id, _text(event, "Action"), signal)
 
 
 def _lease_id(labels: Mapping[str, object]) -> str | None:

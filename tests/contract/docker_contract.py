@@ -35,6 +35,8 @@ class Hands(Protocol):
 
     async def stop(self, container_id: str) -> None: ...
 
+    async def end(self, container_id: str) -> None: ...
+
     async def remove(self, container_id: str) -> None: ...
 
     async def change(self, container_id: str, limits: ContainerLimits) -> None: ...
@@ -104,12 +106,13 @@ class DockerContract:
     ) -> None:
         async with following(hands.docker) as seen:
             stopped = await hands.run("stopped", Wanted())
-            removed = await hands.run("removed", Wanted())
-            await hands.remove(removed)
+            ended = await hands.run("ended", Wanted())
+            await hands.end(ended)
+            await told(seen, ended)
             await hands.stop(stopped)
             while stopped not in hands.docker.stopped():
                 await told(seen, stopped)
-            assert removed not in hands.docker.stopped()
+            assert ended not in hands.docker.stopped()
             await hands.start(stopped)
             while stopped in hands.docker.stopped():
                 await told(seen, stopped)

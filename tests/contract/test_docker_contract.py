@@ -26,6 +26,9 @@ class FakeHands:
     async def stop(self, container_id: str) -> None:
         self.docker.stop(container_id)
 
+    async def end(self, container_id: str) -> None:
+        self.docker.exit(container_id)
+
     async def remove(self, container_id: str) -> None:
         self.docker.remove(container_id)
 

@@ -52,6 +52,11 @@ class GuestHands:
         await self.sh("docker", "kill", container_id)
         await self.sh("docker", "wait", container_id)
 
+    async def end(self, container_id: str) -> None:
+        shown = "docker inspect --format '{{.State.Pid}}'"
+        await self.sh("sh", "-c", f"kill -9 $({shown} {container_id})")
+        await self.sh("docker", "wait", container_id)
+
     async def remove(self, container_id: str) -> None:
         await self.sh("docker", "rm", "--force", container_id)
 

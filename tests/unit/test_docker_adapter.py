@@ -349,7 +349,21 @@ def test_an_event_that_cannot_be_read_may_be_any_containers(line: bytes) -> None
     assert parse_event(line) == Event()
 
 
-@pytest.mark.parametrize(("action", "read"), [("stop", "stop"), (["stop"], ""), (None, "")])
-def test_an_event_tells_its_container_and_what_became_of_it(action: object, read: str) -> None:
-    line = json.dumps({"Actor": {"ID": A}, "Action": action}).encode()
-    assert parse_event(line) == Event(A, read)
+@pytest.mark.parametrize(
+    ("action", "signal", "stops"),
+    [
+        ("kill", "15", True),
+        ("kill", "9", True),
+        ("kill", "1", False),
+        ("kill", 9, False),
+        ("kill", None, False),
+        ("die", "9", False),
+        (["kill"], "9", False),
+    ],
+)
+def test_an_event_tells_its_container_and_whether_somebody_ends_it(
+    action: object, signal: object, *, stops: bool
+) -> None:
+    actor = {"ID": A, "Attributes": {"signal": signal}}
+    event = parse_event(json.dumps({"Actor": actor, "Action": action}).encode())
+    assert (event.container_id, event.stops) == (A, stops)

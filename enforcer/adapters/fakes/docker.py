@@ -109,10 +109,8 @@ class FakeDocker:
 
     def stop(self, container_id: str) -> None:
         """``docker stop``."""
-        self._cgroups.end(container_id)
-        self.ended(container_id)
         self._stopped.add(container_id)
-        self._tell(container_id)
+        self.exit(container_id)
 
     def exit(self, container_id: str) -> None:
         """Have a container end by itself."""
@@ -122,7 +120,7 @@ class FakeDocker:
     def remove(self, container_id: str) -> None:
         """``docker rm --force``."""
         if self._containers[container_id].running:
-            self.exit(container_id)
+            self.stop(container_id)
         del self._containers[container_id]
         self._tell(container_id)
 
