@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from enforcer.api.types import LeaseReply
 from enforcer.machine.hub import ENVIRONMENT
@@ -44,7 +43,7 @@ def test_an_environment_in_the_home_runs_and_memory_that_runs_out_costs_the_kern
     assert kernel.run(code) == f"0.5 {ENVIRONMENT}\n"
 
     # The user's own limit, as the status bar shows it.
-    assert _status_bar(hub) == {"rss": lease.mem_limit, "warn": False}
+    assert _status_bar(hub) == (lease.mem_limit, False)
     _resize_below_what_is_used(hub, lease, kernel)
 
     server = shown["State"]["Pid"]
@@ -81,21 +80,22 @@ def _resize_below_what_is_used(hub: HubLab, lease: LeaseReply, kernel: Kernel) -
 
     assert kernel.run("del held") == ""
     until(lambda: hub.number(lease.unit, "memory.max") == limit)
-    until(lambda: _status_bar(hub)["rss"] == limit)
+    until(lambda: _status_bar(hub)[0] == limit)
     assert kernel.run("held = []; print('still here')") == "still here\n"
     grown = 0
-    while not _status_bar(hub)["warn"]:
+    while not _status_bar(hub)[1]:
         assert grown < HELD_MIB // 2, "no warning, and the limit is near"
         assert kernel.run("held.append(bytearray(b'x') * (16 << 20))") == ""
         grown += 16
     assert time.monotonic() - begin < RESIZED_SECONDS, "too slow a computer to see it in time"
 
     until(lambda: hub.number(lease.unit, "memory.max") == lease.mem_limit, RESIZED_SECONDS)
-    until(lambda: _status_bar(hub) == {"rss": lease.mem_limit, "warn": False})
+    until(lambda: _status_bar(hub) == (lease.mem_limit, False))
     assert kernel.run("print(len(held))") == f"{grown // 16}\n"
     assert hub.event(lease.unit, "oom_kill") == 0
 
 
-def _status_bar(hub: HubLab) -> Any:  # noqa: ANN401 - what jupyter-resource-usage tells
-    """What the user's JupyterLab shows as the limit of memory, and whether it warns."""
-    return call_server(hub.api, "grace", "GET", "/api/metrics/v1").json()["limits"]["memory"]
+def _status_bar(hub: HubLab) -> tuple[int, bool]:
+    """What the user's JupyterLab shows as the limit of memory (bytes), and whether it warns."""
+    told = call_server(hub.api, "grace", "GET", "/api/metrics/v1").json()["limits"]["memory"]
+    return told["rss"], told["warn"]
