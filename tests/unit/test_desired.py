@@ -310,13 +310,6 @@ def test_a_container_directly_in_one_of_the_upper_slices_is_none_of_ours(unit: U
     assert f"--cgroup-parent={unit}" in report.message
 
 
-def test_a_container_that_is_just_starting_is_not_taken_for_a_stranger() -> None:
-    starting = replace(container("starting", ALICE), scope=None)
-    found = desired(CONFIG, [ALICE], observed(containers=[starting]), totals={})
-    assert found.containers[starting.id].limits.memory == gib(4)
-    assert found.reports == ()
-
-
 def test_nothing_is_concluded_about_containers_while_docker_does_not_answer() -> None:
     found = desired(CONFIG, [ALICE], observed(containers=None), totals={})
     assert not found.containers
