@@ -66,13 +66,8 @@ def _ease_slice(
     if cgroup is None or wanted is None:
         return one
     kernel = cgroup.limits.memory_max
-    given = None if known is None else known.memory_max
-    first = kernel is None and given is None
+    first = kernel is None and (known is None or known.memory_max is None)
     if first or not _lowers(wanted, kernel) or _allows(wanted, cgroup.usage):
-        return one
-    # Somebody lifted what we gave: whoever fitted below it before needs no margin to fit again.
-    lifted = given is not None and given <= wanted
-    if lifted and cgroup.usage.working_set <= wanted:
         return one
     deferral = _deferral(one.unit, wanted, easing)
     if _over(deferral, easing.now):

@@ -401,14 +401,6 @@ def test_a_limit_somebody_raised_is_put_back_once_usage_allows(found: Bytes | No
     waiting = ease(wanted, full, known_of(wanted))
     assert waiting.actions == ()
     assert waiting.deferred
-    # it was full before, and has no margin to come back to; a limit that we lower has
-    limit = wanted.slices[ALICE.unit].limits.memory_max
-    assert limit is not None
-    brim = replace(cgroup, usage=Usage(memory_current=limit))
-    as_before = replace(world, cgroups={**world.cgroups, ALICE.unit: brim})
-    assert fields(ease(wanted, as_before, known_of(wanted)).actions)
-    more = {**known_of(wanted).slices, ALICE.unit: Limits(memory_max=gib(8))}
-    assert ease(wanted, as_before, Known(slices=more)).deferred
 
 
 def test_a_scope_waits_with_its_leaf() -> None:
