@@ -15,10 +15,9 @@ from enforcer.model import (
     Observed,
     ReportDrift,
 )
-from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, ancestors, cgroup_path
+from enforcer.names import ENGINE, ROOT, UnitName, ancestors, cgroup_path
 from enforcer.quantities import Bytes
 
-_NO_CONTAINERS: Final = (ROOT, ENGINE, WORKLOAD)
 _SCORE_LEAST: Final = -999
 """−1000 would take the process out of the OOM killer's sight altogether."""
 
@@ -29,7 +28,7 @@ def desired_containers(
     observed: Observed,
     slices: Mapping[UnitName, DesiredSlice],
 ) -> Mapping[str, DesiredContainer]:
-    """Return the own limits of every running container that is a lease's, or none of ours.
+    """Return the own limits of every running container that is a lease's, or runs outside.
 
     leases: those whose containers count, released ones with a leaf kept among them. slices: before
     any CPU cap, since a container is told its lease's limit; the cap is the leaf's alone.
@@ -48,17 +47,17 @@ def desired_containers(
 
 
 def container_reports(observed: Observed) -> tuple[ReportDrift, ...]:
-    """Return what runs where it should not. A running container cannot change its cgroup."""
+    """Return what runs outside jupyter.slice. A running container cannot change its cgroup."""
     reports = []
     for container in (observed.containers or {}).values():
         if container.running and not inside(container):
             why, command = _how_it_came_there(container)
-            where = f"container {container.name} runs outside our slices for containers, in"
+            where = f"container {container.name} runs outside {ROOT}, in {container.scope}"
             reports.append(
                 ReportDrift(
                     what="container-outside",
                     subject=container.id,
-                    message=f"{where} {container.scope}: {why}",
+                    message=f"{where}: {why}",
                     command=command,
                 )
             )
@@ -80,16 +79,11 @@ def engine_reports(observed: Observed) -> tuple[ReportDrift, ...]:
 
 
 def inside(container: Container) -> bool:
-    """Tell whether a running container is in a slice of ours that holds containers.
+    """Tell whether a running container is below jupyter.slice.
 
-    Directly in one of the three upper ones it would be bounded by no less than all of them are,
-    live on dockerd's floor or escape the caps. One whose scope was not found yet, because it is
-    just starting, is taken to be inside.
+    One whose scope was not found yet, because it is just starting, is taken to be.
     """
-    if container.scope is None:
-        return True
-    above = container.scope.split("/")[:-1]
-    return above[:1] == [ROOT] and above[-1] not in _NO_CONTAINERS
+    return container.scope is None or container.scope.split("/", 1)[0] == ROOT
 
 
 def oom_score_adj(slices: Mapping[UnitName, DesiredSlice], unit: UnitName, guarantee: Bytes) -> int:

@@ -19,7 +19,6 @@ from enforcer.names import (
     WORKLOAD,
     UnitName,
     ancestors,
-    cgroup_path,
     parent,
     profile_slice,
     user_slice,
@@ -297,17 +296,6 @@ def test_a_container_outside_is_reported_and_held_to_the_adopted_quota() -> None
     assert commands == {old.id: f"docker restart {old.id}", away.id: f"docker stop {away.id}"}
     assert "--cgroup-parent=evil.slice" in found.reports[1].message
     assert {one.what for one in found.reports} == {"container-outside"}
-
-
-@pytest.mark.parametrize("unit", [ROOT, ENGINE, WORKLOAD])
-def test_a_container_directly_in_one_of_the_upper_slices_is_none_of_ours(unit: UnitName) -> None:
-    scope = f"{cgroup_path(unit)}/docker-x.scope"
-    hog = replace(container("hog"), scope=scope, cgroup_parent=unit)
-    found = desired(CONFIG, [ALICE], observed(containers=[hog]), totals={})
-    assert found.containers[hog.id].limits.memory == gib(2)
-    (report,) = found.reports
-    assert (report.what, report.command) == ("container-outside", f"docker stop {hog.id}")
-    assert f"--cgroup-parent={unit}" in report.message
 
 
 def test_nothing_is_concluded_about_containers_while_docker_does_not_answer() -> None:
