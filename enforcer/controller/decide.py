@@ -24,14 +24,7 @@ from enforcer.model import (
 from enforcer.names import UnitName, ancestors
 from enforcer.quantities import Cpus
 from enforcer.reconcile import Known, reconcile
-from enforcer.shares import (
-    CALM,
-    MIN_INTERVAL_SECONDS,
-    Contention,
-    caps,
-    hurried,
-    pressed_for,
-)
+from enforcer.shares import CALM, Contention, caps, hurried, pressed_for
 from enforcer.tree import Totals
 
 _LEAF_DASHES = 4
@@ -82,9 +75,7 @@ class Decider:
         """Decide a tick; lift_caps: as if nobody had to be capped."""
         base = self._base
         age = None if base is None else observed.taken_at - base.taken_at
-        # Rates over less than that would be noise: with quicker ticks, not each of them is rated.
-        least = max(0.9 * given.config.daemon.tick_seconds, MIN_INTERVAL_SECONDS)
-        rated = age is None or age >= least
+        rated = age is None or age >= 0.9 * given.config.daemon.tick_seconds
         before = self._contention
         self._contention = CALM if lift_caps else self._contend(observed, given, rated=rated)
         if rated:

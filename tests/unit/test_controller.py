@@ -26,7 +26,6 @@ from enforcer.model import (
 )
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, lease_slice, profile_slice
 from enforcer.quantities import GIB, Bytes, Cpus
-from enforcer.shares import MIN_INTERVAL_SECONDS
 from tests.unit.configs import CAPACITY, VALID
 
 TINY = Claim(user="ann", profile="Tiny", cpu_guarantee=Cpus(500_000), mem_guarantee=Bytes(GIB))
@@ -343,19 +342,6 @@ async def test_more_repairs_than_are_kept_are_counted_all() -> None:
         picture = controller.published()
         assert len(picture.repairs) == 200
         assert sum(picture.repair_times.counts) == 250
-
-
-async def test_quick_ticks_are_rated_over_long_enough_to_judge_contention_by() -> None:
-    lab = Lab(text=VALID + "[daemon]\ntick_seconds = 0.5\n")
-    async with lab.running() as controller:
-        ages = []
-        for _ in range(6):
-            lab.world.clock.advance(0.5)
-            await controller.tick()
-            picture = controller.published()
-            assert picture.previous is not None
-            ages.append(picture.observed.taken_at - picture.previous.taken_at)
-        assert max(ages) >= MIN_INTERVAL_SECONDS
 
 
 async def test_a_limit_that_is_on_disk_no_longer_is_set_for_good_again() -> None:
