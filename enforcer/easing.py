@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from enforcer.containers import inside
 from enforcer.model import (
     Container,
     Deferred,
@@ -84,20 +83,24 @@ def _ease_container(
     if there is None or there.kernel is None or wanted is None:
         return wish
     kernel = there.kernel.memory
-    if not _lowers(wanted, kernel) or not _container_waits(wish.id, wanted, there, easing, waiting):
+    if not _lowers(wanted, kernel) or not _container_waits(wish, wanted, there, easing, waiting):
         return wish
     return replace(wish, limits=replace(wish.limits, memory=kernel))
 
 
 def _container_waits(
-    subject: str, wanted: Bytes, there: Container, easing: Easing, waiting: list[Deferred]
+    wish: DesiredContainer,
+    wanted: Bytes,
+    there: Container,
+    easing: Easing,
+    waiting: list[Deferred],
 ) -> bool:
-    """Tell whether a lowered limit waits: with its leaf, or outside our slices by its own usage."""
-    if inside(there):
-        return any(one.subject == there.cgroup_parent for one in waiting)
+    """Tell whether a lowered limit waits: with its leaf, or without one by its own usage."""
+    if wish.leaf is not None:
+        return any(one.subject == wish.leaf for one in waiting)
     if there.usage is None or _allows(wanted, there.usage):
         return False
-    deferral = _deferral(subject, wanted, easing)
+    deferral = _deferral(wish.id, wanted, easing)
     if _over(deferral, easing.now):
         return False
     waiting.append(deferral)

@@ -418,10 +418,10 @@ def test_a_scope_waits_with_its_leaf() -> None:
     assert [type(one) for one in free.actions] == [UpdateContainer, SetLimits]
 
 
-def _outside(used: float | None) -> tuple[Desired, Observed]:
+def _outside(used: float | None, where: str = "system.slice") -> tuple[Desired, Observed]:
     box = replace(
         container("box"),
-        scope="system.slice/docker-box.scope",
+        scope=f"{where}/docker-box.scope",
         kernel=ContainerLimits(cpu=cpus(1), tasks=1000),
         usage=None if used is None else Usage(memory_current=gib(used)),
     )
@@ -430,15 +430,16 @@ def _outside(used: float | None) -> tuple[Desired, Observed]:
     return wanted, observed(as_desired(wanted), [box])
 
 
-def test_a_container_outside_is_not_killed_by_its_first_limit_either() -> None:
-    wanted, world = _outside(3)
+@pytest.mark.parametrize("where", ["system.slice", ROOT, f"{ROOT}/{WORKLOAD}"])
+def test_a_container_outside_is_not_killed_by_its_first_limit_either(where: str) -> None:
+    wanted, world = _outside(3, where)
     waiting = ease(wanted, world, Known(), GRACE)
     assert waiting.actions == ()
     assert [one.deadline for one in waiting.deferred] == [1060.0]
     over = replace(GRACE, now=1061.0, deferred=waiting.deferred)
     assert [type(one) for one in ease(wanted, world, Known(), over).actions] == [UpdateContainer]
     for used in (1, None):
-        wanted, world = _outside(used)
+        wanted, world = _outside(used, where)
         assert [type(one) for one in ease(wanted, world, Known()).actions] == [UpdateContainer]
 
 
