@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from enforcer.controller.outline import same_outline
 from enforcer.desired import desired
-from enforcer.easing import Easing
+from enforcer.easing import Easing, Known
 from enforcer.model import (
     Action,
     Cgroup,
@@ -23,7 +23,7 @@ from enforcer.model import (
 )
 from enforcer.names import UnitName, ancestors
 from enforcer.quantities import Cpus
-from enforcer.reconcile import Known, reconcile
+from enforcer.reconcile import reconcile
 from enforcer.shares import CALM, Contention, caps, hurried, pressed_for
 from enforcer.tree import Totals
 

@@ -11,7 +11,6 @@ from enforcer.controller.decide import Decision
 from enforcer.history import History, held_back, samples
 from enforcer.model import (
     Config,
-    Desired,
     Lease,
     Observed,
     Published,
@@ -82,7 +81,7 @@ class Publisher:
             rates=self._rates,
             caps=decision.caps,
             repairs=tuple(actor.repairs),
-            open_drift=_reports(decision.desired),
+            open_drift=_reports(decision),
             deferred=decision.deferred,
             counters=dict(actor.counters),
             tick=self._stats,
@@ -99,5 +98,5 @@ class Publisher:
         self._history.keep_only({*live, *(lease_id for _, lease_id in self._ended)})
 
 
-def _reports(wanted: Desired) -> tuple[ReportDrift, ...]:
-    return wanted.reports
+def _reports(decision: Decision) -> tuple[ReportDrift, ...]:
+    return tuple(one for one in decision.actions if isinstance(one, ReportDrift))

@@ -132,10 +132,10 @@ class SetOomScoreAdj:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportDrift:
-    """Something is not as it ought to be and only an operator can mend it."""
+    """Something is not as it ought to be and only an operator can mend it, or mend it at once."""
 
     what: str
-    """Stable word: ``engine-outside``, ``container-outside``."""
+    """Stable word: ``engine-outside``, ``container-outside``, ``memory-raised``."""
     subject: str
     message: str
     command: str

@@ -100,7 +100,7 @@ class Published:
     repairs: tuple[Repair, ...]
     """The newest last, bounded."""
     open_drift: tuple[ReportDrift, ...]
-    """What only an operator can mend, as of this tick."""
+    """What only an operator can mend, or mend at once, as of this tick."""
     deferred: tuple[Deferred, ...] = ()
     """Lowered memory limits that wait until usage allows."""
     counters: Mapping[tuple[str, ...], int]
