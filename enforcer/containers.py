@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from enforcer.model import (
@@ -15,7 +15,15 @@ from enforcer.model import (
     Observed,
     ReportDrift,
 )
-from enforcer.names import ENGINE, ROOT, UnitName, ancestors, cgroup_path
+from enforcer.names import (
+    ENGINE,
+    ROOT,
+    WORKLOAD,
+    UnitName,
+    ancestors,
+    cgroup_path,
+    profile_slice,
+)
 from enforcer.quantities import Bytes
 
 _SCORE_LEAST: Final = -999
@@ -24,40 +32,43 @@ _SCORE_LEAST: Final = -999
 
 def desired_containers(
     config: Config,
-    leases: Iterable[Lease],
+    leases: Collection[Lease],
     observed: Observed,
     slices: Mapping[UnitName, DesiredSlice],
 ) -> Mapping[str, DesiredContainer]:
-    """Return the own limits of every running container that is a lease's, or runs outside.
+    """Return the own limits of every running container that is a lease's, or is misplaced.
 
     leases: those whose containers count, released ones with a leaf kept among them. slices: before
     any CPU cap, since a container is told its lease's limit; the cap is the leaf's alone.
     """
     known = {lease.id: lease for lease in leases}
+    shared = _shared(config, leases)
     found = {}
     for container in (observed.containers or {}).values():
         if not container.running:
             continue
         lease = known.get(container.lease_id or "")
-        if not inside(container):
-            found[container.id] = _outside(config, container)
+        if _misplaced(container, shared):
+            found[container.id] = _adopted(config, container)
         elif lease is not None and _is_of(container, lease):
             found[container.id] = _of_lease(container, lease, slices)
     return found
 
 
-def container_reports(observed: Observed) -> tuple[ReportDrift, ...]:
-    """Return what runs outside jupyter.slice. A running container cannot change its cgroup."""
+def container_reports(
+    config: Config, leases: Collection[Lease], observed: Observed
+) -> tuple[ReportDrift, ...]:
+    """Return which containers are misplaced. One that runs cannot change its cgroup."""
+    shared = _shared(config, leases)
     reports = []
     for container in (observed.containers or {}).values():
-        if container.running and not inside(container):
+        if container.running and _misplaced(container, shared):
             why, command = _how_it_came_there(container)
-            where = f"container {container.name} runs outside {ROOT}, in {container.scope}"
             reports.append(
                 ReportDrift(
                     what="container-outside",
                     subject=container.id,
-                    message=f"{where}: {why}",
+                    message=f"container {container.name} runs {_where(container)}: {why}",
                     command=command,
                 )
             )
@@ -78,14 +89,6 @@ def engine_reports(observed: Observed) -> tuple[ReportDrift, ...]:
     )
 
 
-def inside(container: Container) -> bool:
-    """Tell whether a running container is below jupyter.slice.
-
-    One whose scope was not found yet, because it is just starting, is taken to be.
-    """
-    return container.scope is None or container.scope.split("/", 1)[0] == ROOT
-
-
 def oom_score_adj(slices: Mapping[UnitName, DesiredSlice], unit: UnitName, guarantee: Bytes) -> int:
     """Return how far the OOM killer is to spare a container: −999 to 0.
 
@@ -95,6 +98,31 @@ def oom_score_adj(slices: Mapping[UnitName, DesiredSlice], unit: UnitName, guara
     limits = (slices[above].limits.memory_max for above in ancestors(unit) if above in slices)
     within = min((limit for limit in limits if limit is not None), default=0)
     return max(_SCORE_LEAST, -round(1000 * guarantee / within)) if within else 0
+
+
+def _shared(config: Config, leases: Iterable[Lease]) -> frozenset[UnitName]:
+    """Return the slices that others' limits and guarantees are counted in, or the engine runs in.
+
+    A container that runs in one itself has no limit there but everybody's.
+    """
+    above = {unit for lease in leases for unit in ancestors(lease.unit)}
+    return frozenset({ROOT, ENGINE, WORKLOAD, *above, *map(profile_slice, config.profiles)})
+
+
+def _misplaced(container: Container, shared: Collection[UnitName]) -> bool:
+    """Tell whether a running container is outside jupyter.slice, or in a shared slice itself.
+
+    One whose scope was not found yet, because it is just starting, is taken to be in its place.
+    """
+    if container.scope is None:
+        return False
+    path = container.scope.split("/")
+    return path[0] != ROOT or path[-2] in shared
+
+
+def _where(container: Container) -> str:
+    path = (container.scope or "").split("/")
+    return f"in {path[-2]} itself" if path[0] == ROOT else f"outside {ROOT}, in {container.scope}"
 
 
 def _is_of(container: Container, lease: Lease) -> bool:
@@ -113,10 +141,11 @@ def _of_lease(
             cpu=leaf.cpu_quota, memory=leaf.memory_max, swap=leaf.swap_max, tasks=leaf.tasks_max
         ),
         oom_score_adj=oom_score_adj(slices, lease.unit, guarantee),
+        leaf=lease.unit,
     )
 
 
-def _outside(config: Config, container: Container) -> DesiredContainer:
+def _adopted(config: Config, container: Container) -> DesiredContainer:
     adopted = config.adopted
     limits = ContainerLimits(
         cpu=adopted.cpu, memory=adopted.memory, swap=adopted.swap, tasks=adopted.tasks

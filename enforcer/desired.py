@@ -35,7 +35,7 @@ def desired(
     removable: leaves that may go once they are empty.
 
     Slices below ours that nobody asked for, once something runs in them, get the adopted quota's
-    limits, and so do containers outside: nothing runs unlimited.
+    limits, and so do containers outside, or in a slice that is for many: nothing runs unlimited.
     """
     live = tuple(lease for lease in leases if lease.live)
     units = {lease.unit for lease in live}
@@ -52,6 +52,7 @@ def desired(
     competing = _competing(slices, world)
     weight = weights(config, live, competing, observed.host_weights, contention)
     ios = _io_weights(slices)
+    placed = (*world.live, *world.kept)
     full = {
         unit: replace(
             one,
@@ -67,9 +68,9 @@ def desired(
     }
     return Desired(
         slices=full,
-        containers=desired_containers(config, (*world.live, *world.kept), observed, slices),
+        containers=desired_containers(config, placed, observed, slices),
         removable=gone,
-        reports=(*engine_reports(observed), *container_reports(observed)),
+        reports=(*engine_reports(observed), *container_reports(config, placed, observed)),
     )
 
 

@@ -8,11 +8,10 @@ its scope and shrinks after it, and no slice is ever promised more than the one 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from types import MappingProxyType
+from dataclasses import dataclass, fields
 from typing import Final
 
-from enforcer.easing import Easing, ease
+from enforcer.easing import Easing, Known, ease
 from enforcer.model import (
     Action,
     Cause,
@@ -42,18 +41,8 @@ _CEILINGS: Final = ("cpu_quota", "memory_high", "memory_max", "swap_max", "tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What we set last, so that somebody else's doing can be told from our own change of mind."""
-
-    slices: Mapping[UnitName, Limits] = field(default_factory=lambda: MappingProxyType({}))
-    containers: Mapping[str, ContainerLimits] = field(default_factory=lambda: MappingProxyType({}))
-    capped: Collection[UnitName] = frozenset()
-    """Units with a CPU cap before or now: a quota that moves there is a share, not a change."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """What to do, in order, and which lowered memory limits wait."""
+    """What to do, in order, what is to be reported at the end; which lowered memory limits wait."""
 
     actions: tuple[Action, ...]
     deferred: tuple[Deferred, ...] = ()
@@ -66,7 +55,7 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
     set last either; for a unit that `known` does not have, it is a change.
     A lasting slice with nothing on disk is set as a whole, whatever the kernel holds.
     """
-    eased, deferred = ease(desired, observed, known.slices, easing)
+    eased, deferred = ease(desired, observed, known, easing)
     there = observed.cgroups
     creates: list[Action] = [
         CreateSlice(
@@ -93,19 +82,24 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
         *creates,
         *_containers(eased, observed, known),
         *reversed(shrinking),
-        *_set_for_good(eased, observed, known),
+        *_set_for_good(eased, observed, known, waiting={one.subject for one in deferred}),
     ]
     # each is a call to PID 1: what somebody else has changed does not wait for our own changes
     actions.sort(key=_is_own)
-    return Reconciled(actions=(*actions, *desired.reports), deferred=deferred)
+    return Reconciled(actions=(*actions, *eased.reports), deferred=deferred)
 
 
 def _is_own(action: Action) -> bool:
     return isinstance(action, ReportDrift) or action.cause is not Cause.DRIFT
 
 
-def _set_for_good(desired: Desired, observed: Observed, known: Known) -> Iterable[SetLimits]:
-    """Return what sets all of a slice's limits: they are not on disk, whatever the kernel holds."""
+def _set_for_good(
+    desired: Desired, observed: Observed, known: Known, *, waiting: Collection[str]
+) -> Iterable[SetLimits]:
+    """Return what sets all of a slice's limits: they are not on disk, whatever the kernel holds.
+
+    But a memory limit that waits: what the kernel has instead is not for good.
+    """
     for unit, one in desired.slices.items():
         if not one.lasting or unit not in observed.unlasting or unit not in observed.cgroups:
             continue
@@ -114,6 +108,8 @@ def _set_for_good(desired: Desired, observed: Observed, known: Known) -> Iterabl
             unused.add("io_weight")
         if not kernel.cpus and not one.limits.cpus:
             unused.add("cpus")
+        if unit in waiting:
+            unused.add("memory_max")
         yield SetLimits(
             unit=unit,
             limits=one.limits,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from enforcer.controller.world import World
 from enforcer.errors import UnavailableError
@@ -163,7 +164,7 @@ class Actor:
         )
         self.systemd_ok = True
         if there:
-            self.known[action.unit] = action.limits
+            self.known[action.unit] = _after(self.known.get(action.unit), action)
 
     async def _remove(self, action: RemoveSlice) -> None:
         # Stopping a slice kills what runs in it, so it is looked at once more.
@@ -287,6 +288,14 @@ class Actor:
             wanted,
             extra={"unit": subject, "seconds": seconds},
         )
+
+
+def _after(known: Limits | None, action: SetLimits) -> Limits:
+    """Return what is known of a slice now. What was not set is nothing that we gave."""
+    if known is None:
+        return action.limits
+    given = {name: getattr(action.limits, name) for name in action.fields}
+    return replace(known, **given)
 
 
 def _words(field: str, found: object, wanted: object) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from enforcer.controller.outline import same_outline
 from enforcer.desired import desired
-from enforcer.easing import Easing
+from enforcer.easing import Easing, Known
 from enforcer.model import (
     Action,
     Cgroup,
@@ -23,8 +23,15 @@ from enforcer.model import (
 )
 from enforcer.names import UnitName, ancestors
 from enforcer.quantities import Cpus
-from enforcer.reconcile import Known, reconcile
-from enforcer.shares import CALM, Contention, caps, hurried, pressed_for
+from enforcer.reconcile import reconcile
+from enforcer.shares import (
+    CALM,
+    MIN_INTERVAL_SECONDS,
+    Contention,
+    caps,
+    hurried,
+    pressed_for,
+)
 from enforcer.tree import Totals
 
 _LEAF_DASHES = 4
@@ -75,7 +82,7 @@ class Decider:
         """Decide a tick; lift_caps: as if nobody had to be capped."""
         base = self._base
         age = None if base is None else observed.taken_at - base.taken_at
-        rated = age is None or age >= 0.9 * given.config.daemon.tick_seconds
+        rated = age is None or age >= _rates_after(given.config)
         before = self._contention
         self._contention = CALM if lift_caps else self._contend(observed, given, rated=rated)
         if rated:
@@ -172,6 +179,11 @@ class Decider:
             kept=given.kept,
             removable=given.removable,
         )
+
+
+def _rates_after(config: Config) -> float:
+    """Return the age in seconds at which a base is old enough: a tick's, or what shares need."""
+    return max(0.9 * config.daemon.tick_seconds, MIN_INTERVAL_SECONDS)
 
 
 def find_removable(

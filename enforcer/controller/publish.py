@@ -12,7 +12,6 @@ from enforcer.controller.keeper import Keeper
 from enforcer.history import History, held_back, of_leases, samples
 from enforcer.model import (
     Config,
-    Desired,
     Lease,
     Observed,
     Published,
@@ -91,7 +90,7 @@ class Publisher:
             caps=decision.caps,
             repairs=tuple(actor.repairs),
             repair_times=actor.repair_times,
-            open_drift=_reports(decision.desired),
+            open_drift=_reports(decision),
             deferred=decision.deferred,
             counters=dict(actor.counters),
             tick=self._stats,
@@ -108,5 +107,5 @@ class Publisher:
         self._history.keep_only({*live, *(lease_id for _, lease_id in self._ended)})
 
 
-def _reports(wanted: Desired) -> tuple[ReportDrift, ...]:
-    return wanted.reports
+def _reports(decision: Decision) -> tuple[ReportDrift, ...]:
+    return tuple(one for one in decision.actions if isinstance(one, ReportDrift))

@@ -31,6 +31,8 @@ class DesiredContainer:
     limits: ContainerLimits
     oom_score_adj: int | None
     """None: leave it."""
+    leaf: UnitName | None = None
+    """The slice that has the same limits; None for one that has them alone, as misplaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class Deferred:
     """A lowered memory limit that waits, because applying it now could kill."""
 
     subject: str
-    """Unit, or the id of a container outside our slices."""
+    """Unit, or the id of a container that is in no leaf."""
     wanted: Bytes
     deadline: float | None
     """Monotonic seconds: applied then, whatever is used; None: only when usage allows."""
@@ -130,10 +132,10 @@ class SetOomScoreAdj:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportDrift:
-    """Something is not as it ought to be and only an operator can mend it."""
+    """Something is not as it ought to be and only an operator can mend it, or mend it at once."""
 
     what: str
-    """Stable word: ``engine-outside``, ``container-outside``."""
+    """Stable word: ``engine-outside``, ``container-outside``, ``memory-raised``."""
     subject: str
     message: str
     command: str

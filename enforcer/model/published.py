@@ -128,7 +128,7 @@ class Published:
     """The newest last, bounded."""
     repair_times: RepairTimes = RepairTimes()
     open_drift: tuple[ReportDrift, ...]
-    """What only an operator can mend, as of this tick."""
+    """What only an operator can mend, or mend at once, as of this tick."""
     deferred: tuple[Deferred, ...] = ()
     """Lowered memory limits that wait until usage allows."""
     counters: Mapping[tuple[str, ...], int]

@@ -65,13 +65,13 @@ class Machine:
     counters: dict[UnitName, Counters] = field(default_factory=lambda: defaultdict(Counters))
     period: int = 0
 
-    def run(self, quotas: Mapping[UnitName, Cpus]) -> None:
+    def run(self, quotas: Mapping[UnitName, Cpus], periods: int = _PERIODS) -> None:
         """Run one tick."""
         if all(load.awake is always for load in self.loads.values()):
-            self._run_period(quotas, times=_PERIODS)
-            self.period += _PERIODS
+            self._run_period(quotas, times=periods)
+            self.period += periods
             return
-        for _ in range(_PERIODS):
+        for _ in range(periods):
             self._run_period(quotas, times=1)
             self.period += 1
 

@@ -558,6 +558,29 @@ async def test_a_lowered_limit_waits_until_usage_allows() -> None:
         assert lab.limits(LEAF).memory_max == GIB
 
 
+async def test_a_limit_somebody_took_away_is_reported_until_it_can_be_put_back() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(3 * GIB)))
+        lab.world.kernel.write(LEAF, "memory_max", None)
+        # what is set beside it meanwhile does not make "no limit" ours
+        lab.world.kernel.write(LEAF, "tasks_max", 7)
+        for _ in range(3):
+            await controller.tick()
+            assert lab.limits(LEAF).memory_max is None
+            assert [one.subject for one in controller.published().open_drift] == [LEAF]
+        assert lab.limits(LEAF).tasks_max != 7
+        assert controller.published().counters["drift", "memory-raised"] == 1
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(2 * GIB)))
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+        await controller.tick()
+        assert not controller.published().open_drift
+        assert not controller.published().deferred
+
+
 async def test_a_bad_file_changes_nothing_and_says_so() -> None:
     lab = Lab()
     async with lab.running() as controller:

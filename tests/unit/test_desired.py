@@ -19,6 +19,7 @@ from enforcer.names import (
     WORKLOAD,
     UnitName,
     ancestors,
+    cgroup_path,
     parent,
     profile_slice,
     user_slice,
@@ -296,6 +297,54 @@ def test_a_container_outside_is_reported_and_held_to_the_adopted_quota() -> None
     assert commands == {old.id: f"docker restart {old.id}", away.id: f"docker stop {away.id}"}
     assert "--cgroup-parent=evil.slice" in found.reports[1].message
     assert {one.what for one in found.reports} == {"container-outside"}
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        ROOT,
+        ENGINE,
+        WORKLOAD,
+        profile_slice("small"),
+        profile_slice("large"),
+        user_slice("small", "alice"),
+    ],
+)
+def test_a_container_in_a_slice_that_is_for_many_counts_as_one_outside(unit: UnitName) -> None:
+    scope = f"{cgroup_path(unit)}/docker-hog.scope"
+    hog = replace(container("hog", ALICE), cgroup_parent=unit, scope=scope)
+    found = desired(CONFIG, [ALICE], observed(containers=[hog]), totals=TOTALS)
+    assert found.containers[hog.id].limits.memory == gib(2)
+    assert found.containers[hog.id].leaf is None
+    (told,) = found.reports
+    assert told.message.startswith(f"container hog runs in {unit} itself: ")
+    assert told.command == f"docker stop {hog.id}"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        ADOPTED,
+        ALICE.unit,
+        profile_slice("mine"),
+        user_slice("large", "gone"),
+        UnitName("jupyter-engine-x.slice"),
+    ],
+)
+def test_a_container_in_a_slice_that_has_limits_for_it_is_not_reported(unit: UnitName) -> None:
+    scope = f"{cgroup_path(unit)}/docker-x.scope"
+    box = replace(container("x"), cgroup_parent=unit, scope=scope)
+    found = desired(CONFIG, [ALICE], observed([_there(unit)], [box]), totals=TOTALS)
+    assert not found.reports
+    assert not found.containers
+    assert found.slices[unit].limits.memory_max in {gib(2), gib(4)}
+
+
+def test_a_container_that_is_just_starting_is_taken_to_be_in_its_place() -> None:
+    starting = replace(container("x"), cgroup_parent=ENGINE, scope=None)
+    found = desired(CONFIG, [ALICE], observed(containers=[starting]), totals={})
+    assert not found.reports
+    assert not found.containers
 
 
 def test_nothing_is_concluded_about_containers_while_docker_does_not_answer() -> None:

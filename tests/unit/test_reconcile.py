@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enforcer.desired import desired
-from enforcer.easing import Easing
+from enforcer.easing import Easing, Known
 from enforcer.model import (
     Action,
     Cause,
@@ -43,7 +43,7 @@ from enforcer.names import (
     user_slice,
 )
 from enforcer.quantities import Bytes, Cpus
-from enforcer.reconcile import Known, Reconciled, reconcile
+from enforcer.reconcile import Reconciled, reconcile
 from enforcer.shares import Contention
 from tests.examples import examples
 from tests.unit.test_desired import Admitted, admitted
@@ -391,16 +391,83 @@ def test_a_first_limit_and_a_raise_never_wait() -> None:
     assert fields(raised.actions) == [(ALICE.unit, ("memory_max",), Cause.CHANGED)]
 
 
-@pytest.mark.parametrize("found", [None, gib(8)])
-def test_a_limit_somebody_raised_is_put_back_once_usage_allows(found: Bytes | None) -> None:
-    wanted = wish(ALICE)
+def _raised(wanted: Desired, found: Bytes | None, used: float) -> Observed:
+    """The world as wished for, but that somebody raised a leaf's memory limit."""
     world = _bent(wanted, ALICE.unit, memory_max=found)
-    assert fields(ease(wanted, world, known_of(wanted)).actions)
-    cgroup = replace(world.cgroups[ALICE.unit], usage=Usage(memory_current=gib(7)))
-    full = replace(world, cgroups={**world.cgroups, ALICE.unit: cgroup})
-    waiting = ease(wanted, full, known_of(wanted))
-    assert waiting.actions == ()
-    assert waiting.deferred
+    cgroup = replace(world.cgroups[ALICE.unit], usage=Usage(memory_current=gib(used)))
+    return replace(world, cgroups={**world.cgroups, ALICE.unit: cgroup})
+
+
+def _memory(result: Reconciled) -> list[tuple[Bytes | None, Cause]]:
+    """What memory limits are set, and why."""
+    sets = (one for one in result.actions if isinstance(one, SetLimits))
+    return [(one.limits.memory_max, one.cause) for one in sets if "memory_max" in one.fields]
+
+
+@pytest.mark.parametrize("found", [None, gib(8)])
+@pytest.mark.parametrize("used", [0, 3.9, 4])
+def test_a_limit_somebody_raised_is_put_back_as_soon_as_it_fits(
+    found: Bytes | None, used: float
+) -> None:
+    wanted = wish(ALICE)
+    back = ease(wanted, _raised(wanted, found, used), known_of(wanted))
+    assert _memory(back) == [(gib(4), Cause.DRIFT)]
+    assert not back.deferred
+    assert not any(isinstance(one, ReportDrift) for one in back.actions)
+
+
+@pytest.mark.parametrize(("found", "said"), [(None, "taken away"), (gib(8), "raised to 8 GiB")])
+def test_one_that_would_kill_waits_and_is_reported(found: Bytes | None, said: str) -> None:
+    wanted = wish(ALICE)
+    full = _raised(wanted, found, 7)
+    waiting = ease(wanted, full, known_of(wanted), GRACE)
+    (report,) = waiting.actions
+    assert isinstance(report, ReportDrift)
+    assert (report.what, report.subject) == ("memory-raised", ALICE.unit)
+    assert f", 4 GiB, was {said}, and 7 GiB are used" in report.message
+    assert report.command.endswith(f"'{ALICE.unit}' MemoryMax={gib(4)}")
+    assert waiting.deferred == (Deferred(subject=ALICE.unit, wanted=gib(4), deadline=1060.0),)
+    over = replace(GRACE, now=1060.0, deferred=waiting.deferred)
+    assert _memory(ease(wanted, full, known_of(wanted), over)) == [(gib(4), Cause.DRIFT)]
+
+
+def test_a_limit_that_waits_is_not_reported_unless_somebody_else_raised_it() -> None:
+    before, after = wish(ALICE), wish(_resized(3))
+    assert ease(after, _using(before, gib(3.5)), known_of(before)).actions == ()
+    # who raised it before we came is not known
+    assert ease(before, _raised(before, gib(8), 7), Known()).actions == ()
+
+
+@pytest.mark.parametrize("used", [2.9, 3.5])
+def test_one_that_somebody_raised_while_a_lower_one_waits_is_put_back_first(used: float) -> None:
+    before, after = wish(ALICE), wish(_resized(3))
+    back = ease(after, _raised(before, None, used), known_of(before))
+    assert _memory(back) == [(gib(4), Cause.DRIFT)]
+    assert [one.wanted for one in back.deferred] == [gib(3)]
+    assert not any(isinstance(one, ReportDrift) for one in back.actions)
+    free = ease(after, _raised(before, None, 2.8), known_of(before))
+    assert _memory(free) == [(gib(3), Cause.DRIFT)]
+
+
+def test_one_that_somebody_raised_beyond_a_raise_of_ours_is_put_back_to_that() -> None:
+    before, after = wish(ALICE), wish(_resized(6))
+    back = ease(after, _raised(before, None, 5.9), known_of(before))
+    assert _memory(back) == [(gib(6), Cause.DRIFT)]
+
+
+def test_what_the_kernel_has_while_a_limit_waits_is_not_set_for_good() -> None:
+    wanted = wish(ALICE)
+    world = _bent(wanted, ROOT, memory_max=None)
+    cgroup = replace(world.cgroups[ROOT], usage=Usage(memory_current=gib(61)))
+    cgroups = {**world.cgroups, ROOT: cgroup}
+    reverted = replace(world, cgroups=cgroups, unlasting=frozenset({ROOT}))
+    (setting,) = (
+        one
+        for one in ease(wanted, reverted, known_of(wanted)).actions
+        if isinstance(one, SetLimits)
+    )
+    assert setting.lasting
+    assert "memory_max" not in setting.fields
 
 
 def test_a_scope_waits_with_its_leaf() -> None:
@@ -418,10 +485,10 @@ def test_a_scope_waits_with_its_leaf() -> None:
     assert [type(one) for one in free.actions] == [UpdateContainer, SetLimits]
 
 
-def _outside(used: float | None) -> tuple[Desired, Observed]:
+def _outside(used: float | None, where: str = "system.slice") -> tuple[Desired, Observed]:
     box = replace(
         container("box"),
-        scope="system.slice/docker-box.scope",
+        scope=f"{where}/docker-box.scope",
         kernel=ContainerLimits(cpu=cpus(1), tasks=1000),
         usage=None if used is None else Usage(memory_current=gib(used)),
     )
@@ -430,16 +497,24 @@ def _outside(used: float | None) -> tuple[Desired, Observed]:
     return wanted, observed(as_desired(wanted), [box])
 
 
-def test_a_container_outside_is_not_killed_by_its_first_limit_either() -> None:
-    wanted, world = _outside(3)
+@pytest.mark.parametrize("where", ["system.slice", ROOT, f"{ROOT}/{WORKLOAD}"])
+def test_a_container_outside_is_not_killed_by_its_first_limit_either(where: str) -> None:
+    wanted, world = _outside(3, where)
     waiting = ease(wanted, world, Known(), GRACE)
     assert waiting.actions == ()
     assert [one.deadline for one in waiting.deferred] == [1060.0]
     over = replace(GRACE, now=1061.0, deferred=waiting.deferred)
     assert [type(one) for one in ease(wanted, world, Known(), over).actions] == [UpdateContainer]
     for used in (1, None):
-        wanted, world = _outside(used)
+        wanted, world = _outside(used, where)
         assert [type(one) for one in ease(wanted, world, Known()).actions] == [UpdateContainer]
+
+
+def test_a_container_outside_whose_limit_somebody_raised_is_held_to_it_as_soon_as_it_fits() -> None:
+    for used, held in ((1.99, True), (2.1, False)):
+        wanted, world = _outside(used)
+        actions = ease(wanted, world, known_of(wanted)).actions
+        assert [type(one) for one in actions] == [UpdateContainer] * held
 
 
 # --- for any two wishes --------------------------------------------------------------------
