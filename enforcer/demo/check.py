@@ -14,6 +14,7 @@ from enforcer.client import Client
 from enforcer.config import parse_config
 from enforcer.demo import scenario
 from enforcer.demo.promises import (
+    WITHIN,
     Verdict,
     at_least,
     cpu_max,
@@ -32,7 +33,7 @@ from enforcer.quantities import CORE, GIB, Bytes, parse_bytes
 MEASURED_SECONDS: Final = 10.0
 SETTLED_SECONDS: Final = 10.0
 _DIES_WITHIN_SECONDS: Final = 180.0
-_TRIES: Final = 3
+_TRIES: Final = 5
 """What goes by the clock is measured again when it was not kept: the computer that emulates the
 machine may have been busy with something else just then. A broken promise is so every time."""
 _LARGE: Final = profile_slice("Large")
@@ -191,7 +192,8 @@ class Check:
             left -= 1
             used = self.stage.cpu(MEASURED_SECONDS, [unit])[unit]
             verdict = within(promise, cores, used)
-            if verdict.kept or used > cores or not left:  # too much is not measured away
+            # too much is not measured away
+            if verdict.kept or used > cores * (1 + WITHIN) or not left:
                 return _told(verdict, left)
 
     def _contended(self, lease: LeaseReply) -> tuple[Verdict, Verdict]:
@@ -205,7 +207,8 @@ class Check:
                 "erin's guaranteed CPU, while all want it", lease.cpu_guarantee, used[lease.unit]
             )
             together = self._shared(quota, used[WORKLOAD])
-            if (hers.kept and together.kept) or used[WORKLOAD] > quota or not left:
+            too_much = used[WORKLOAD] > quota * (1 + WITHIN)
+            if (hers.kept and together.kept) or too_much or not left:
                 return _told(hers, left), _told(together, left)
 
     def _undone(self, change: scenario.Mischief) -> Verdict:
@@ -279,9 +282,9 @@ class Check:
     def _shared(self, quota: float, used: float) -> Verdict:
         return Verdict(
             promise="all containers together: no more than their quota, and hardly less",
-            asked=f"{quota * 0.95:.3f} to {quota * 1.02:.3f}",
+            asked=f"{quota * 0.95:.3f} to {quota * (1 + WITHIN):.3f}",
             found=f"{used:.3f}",
-            kept=quota * 0.95 <= used <= quota * 1.02,
+            kept=quota * 0.95 <= used <= quota * (1 + WITHIN),
         )
 
     @staticmethod

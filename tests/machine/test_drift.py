@@ -18,7 +18,7 @@ from tests.machine.test_machine import mostly_on_one
 
 INSIDE: Final = Path(__file__).parent / "inside"
 SECOND: Final = 1.0
-TRIES: Final = 3
+TRIES: Final = 5
 RELOAD_SECONDS: Final = 6.0
 """PID 1 answers nobody while it reloads, which takes it two seconds on an emulated processor."""
 _log = logging.getLogger(__name__)
