@@ -79,7 +79,7 @@ def daemon_metrics(published: Published) -> Iterable[Metric]:
         leases.add_metric([state], states[state])
     yield leases
     drift = GaugeMetricFamily(
-        "enforcer_drift_open", "Drift that only an operator can mend.", labels=["what"]
+        "enforcer_drift_open", "Drift that only an operator can mend, or at once.", labels=["what"]
     )
     for what, number in sorted(Counter(one.what for one in published.open_drift).items()):
         drift.add_metric([printable(what)], number)

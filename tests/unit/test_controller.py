@@ -89,7 +89,7 @@ class Lab:
             return None
 
 
-async def _placed(lab: Lab, controller: Controller) -> tuple[Lease, str]:
+async def placed(lab: Lab, controller: Controller) -> tuple[Lease, str]:
     """Claim a lease, start its container, and see it bound; the lease and the container's id."""
     lease, _ = await controller.claim(TINY)
     container = lab.run(lease)
@@ -179,9 +179,7 @@ async def test_a_container_is_bound_to_its_lease_and_its_end_releases_it(
 ) -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lease, container = await placed(lab, controller)
         lab.world.kernel.set_usage(LEAF, Usage(cpu_usec=7_000_000, memory_peak=Bytes(GIB)))
         await controller.tick()
         end(lab.world.docker, container)
@@ -199,9 +197,7 @@ async def test_a_container_is_bound_to_its_lease_and_its_end_releases_it(
 async def test_a_leaf_goes_once_its_lease_ended_and_no_container_names_it() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lease, container = await placed(lab, controller)
         lab.world.docker.stop(container)
         await controller.release(lease.id, EndReason.STOPPED)
         lab.world.clock.advance(1)
@@ -216,7 +212,7 @@ async def test_a_leaf_goes_once_its_lease_ended_and_no_container_names_it() -> N
 async def test_a_container_that_an_oom_kill_ended_leaves_a_receipt_that_says_so() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, container = await _placed(lab, controller)
+        lease, container = await placed(lab, controller)
         lab.world.oom_kill(container, own=True)
         await until(lambda: controller.lease(lease.id).deadline is not None)
         lab.world.clock.advance(controller.config.admission.release_seconds + 1)
@@ -229,7 +225,7 @@ async def test_a_container_that_an_oom_kill_ended_leaves_a_receipt_that_says_so(
 async def test_a_kill_is_told_with_the_limit_it_was_at_and_whose_that_was() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, container = await _placed(lab, controller)
+        lease, container = await placed(lab, controller)
         kill = lab.world.kernel.kill
 
         async def resized(limit: int) -> None:
@@ -268,7 +264,7 @@ async def test_a_kill_is_told_with_the_limit_it_was_at_and_whose_that_was() -> N
 async def test_kills_from_before_a_start_of_the_daemon_are_no_news() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, container = await _placed(lab, controller)
+        lease, container = await placed(lab, controller)
         lab.world.kernel.kill(container, own=True)
         await controller.tick()
     after = Lab(lab.world)
@@ -284,7 +280,7 @@ async def test_kills_from_before_a_start_of_the_daemon_are_no_news() -> None:
 async def test_a_receipt_tells_the_moment_and_the_cause_though_the_release_comes_late() -> None:
     lab = Lab(text=VALID + "[admission]\nrelease_seconds = 600\n")
     async with lab.running() as controller:
-        lease, container = await _placed(lab, controller)
+        lease, container = await placed(lab, controller)
         killed_at = lab.world.clock.now()
         lab.world.oom_kill(container, own=True)
         await until(lambda: controller.lease(lease.id).deadline is not None)
@@ -297,7 +293,7 @@ async def test_a_receipt_tells_the_moment_and_the_cause_though_the_release_comes
 async def test_a_leaf_stays_for_a_container_made_since_the_last_list_though_one_had_gone() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, container = await _placed(lab, controller)
+        lease, container = await placed(lab, controller)
         lab.world.docker.exit(container)
         lab.world.docker.remove(container)
         await until(lambda: controller.published().observed.containers == {})
@@ -358,7 +354,7 @@ async def test_a_limit_that_is_on_disk_no_longer_is_set_for_good_again() -> None
 async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        _, container = await _placed(lab, controller)
+        _, container = await placed(lab, controller)
         wide = ContainerLimits(cpu=Cpus(8_000_000), memory=Bytes(9 * GIB), tasks=4096)
         lab.world.docker.change(container, wide)
         await until(lambda: bool(lab.world.docker.updates))
@@ -374,7 +370,7 @@ async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
 async def test_what_changes_while_docker_mends_a_container_is_mended_at_once_too() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        _, container = await _placed(lab, controller)
+        _, container = await placed(lab, controller)
         at_once = Call("set_scope_limits", UnitName(f"docker-{container}.scope"))
         lab.world.docker.trouble.hang(60.0)
         for tasks in (7, 9):
@@ -418,9 +414,7 @@ async def test_a_daemon_killed_at_any_moment_agrees_with_the_world_again() -> No
 async def test_after_a_reboot_a_lease_whose_container_is_gone_was_lost() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lease, container = await placed(lab, controller)
     lab.world.reboot()
     after = Lab(lab.world)
     async with after.running() as controller:
@@ -435,9 +429,7 @@ async def test_after_a_reboot_a_lease_whose_container_is_gone_was_lost() -> None
 async def test_a_container_started_again_after_its_leaf_was_gone_gets_its_limits() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lease, container = await placed(lab, controller)
         lab.world.docker.stop(container)
         await controller.release(lease.id, EndReason.STOPPED)
     lab.world.reboot()

@@ -25,7 +25,7 @@ from enforcer.model import Claim, EndReason, Lease, LeaseState, Limits, Resize, 
 from enforcer.names import WORKLOAD, UnitName, user_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import CAPACITY, VALID, parse
-from tests.unit.test_controller import LEAF, TINY, Lab, until
+from tests.unit.test_controller import LEAF, TINY, Lab, placed, until
 
 HANG_SECONDS = 5.0
 
@@ -270,9 +270,7 @@ async def test_a_claim_whose_container_never_came_expires_without_docker_too() -
 async def test_a_container_that_a_reboot_ended_gets_its_lease_back_when_docker_is_there() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lease, container = await placed(lab, controller)
         lab.world.docker.exit(container)
         await until(lambda: controller.lease(lease.id).deadline is not None)
         release_seconds = controller.config.admission.release_seconds
@@ -292,9 +290,7 @@ async def test_a_container_that_a_reboot_ended_gets_its_lease_back_when_docker_i
 async def test_a_lease_whose_container_has_gone_ends_as_soon_as_docker_says_so() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        container = lab.run(lease)
-        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        lease, container = await placed(lab, controller)
         lab.world.docker.exit(container)
         await until(lambda: controller.lease(lease.id).deadline is not None)
         lab.world.docker.trouble.fail()
