@@ -24,6 +24,9 @@ from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import Change
 
 _LIMITS: Final = tuple(LIMIT_FIELDS)
+_REST: Final = 20
+"""Looking through one container's processes takes one part in so many of the time at most: a
+fork bomb has another number of them at each look, and would slow down the machine through us."""
 _Scope = tuple[ContainerLimits, Usage, int | None]
 _OTHERS: Final = 512
 """Descriptors left for everything else: connections, the ledger, Docker."""
@@ -41,13 +44,17 @@ class CgroupFs:
         proc: Path = Path("/proc"),
         *,
         clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._root = root
         self._proc = proc
+        self._clock = clock
+        self._cpu_clock = cpu_clock
         self._readers: dict[str, CgroupReader] = {}
         self._tree = CgroupTree(root, clock, self._is_news)
         self._given: dict[str, int] = {}
         self._oom_scores: dict[str, tuple[Usage, int | None]] = {}
+        self._rests_until: dict[str, float] = {}
         self._scopes: dict[str, tuple[Cgroup, _Scope]] = {}
         self._kept = 0
         self._may_keep = max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHERS)
@@ -118,7 +125,13 @@ class CgroupFs:
         self._oom_scores.pop(path, None)
         known = self._scopes.get(path)
         limit = None if known is None else known[0].limits.memory_max
-        written = write_oom_score_adj(self._root / path, path, self._proc, value, limit)
+        begin = self._cpu_clock()
+        written, all_have_it = write_oom_score_adj(
+            self._root / path, path, self._proc, value, limit
+        )
+        self._rest(path, begin)
+        if known is not None and all_have_it:
+            self._oom_scores[path] = (known[0].usage, value)
         if path in self._readers:
             self._given[path] = value
         return written
@@ -166,17 +179,27 @@ class CgroupFs:
         """Look through the processes when their number has changed, and now and then.
 
         Also when one may have become large: who grows fast is the one that must not be spared.
+        None: not known just now.
         """
         looked_at, score = self._oom_scores.get(path, (Usage(), None))
         limit = reading.limits.memory_max
         grown = reading.usage.memory_current - looked_at.memory_current
         may_be_large = limit is not None and grown * NEVER_SPARED_PART * 2 > limit
-        if afresh or score is None or may_be_large or looked_at.tasks != reading.usage.tasks:
+        others = score is None or looked_at.tasks != reading.usage.tasks
+        rests = self._clock() < self._rests_until.get(path, 0.0)
+        if afresh or may_be_large or (others and not rests):
+            begin = self._cpu_clock()
             score = current_oom_score_adj(
                 self._root / path, self._proc, self._given.get(path), limit
             )
+            self._rest(path, begin)
             self._oom_scores[path] = (reading.usage, score)
         return score
+
+    def _rest(self, path: str, begin: float) -> None:
+        """Look away for a while from processes that took us this long."""
+        spent = self._cpu_clock() - begin
+        self._rests_until[path] = self._clock() + (_REST - 1) * spent
 
     def _refresh(self) -> None:
         self._tree.refresh()
@@ -225,5 +248,6 @@ class CgroupFs:
             reader.close()
             self._kept -= reader.descriptors
         self._oom_scores.pop(path, None)
+        self._rests_until.pop(path, None)
         self._given.pop(path, None)
         self._scopes.pop(path, None)

@@ -64,8 +64,11 @@ def current_oom_score_adj(
 
 def write_oom_score_adj(
     cgroup: Path, path: str, proc: Path, value: int, limit: Bytes | None
-) -> int:
-    """Give every process in a cgroup and below it its value; return how many were written.
+) -> tuple[int, bool]:
+    """Give every process in a cgroup and below it its value.
+
+    Return how many were written, and whether all had theirs when they were read last: children may
+    be forked faster than they are found.
 
     cgroup: the directory. path: the same below the mount point, as /proc shows it. limit: the
     container's memory.
@@ -79,8 +82,8 @@ def write_oom_score_adj(
         now = sum(_write(proc, pid, path, each) for pid, each in wanted)
         written += now
         if not now:
-            break
-    return written
+            return written, True
+    return written, False
 
 
 def _wanted(cgroup: Path, proc: Path, value: int, limit: Bytes | None) -> Iterator[tuple[str, int]]:

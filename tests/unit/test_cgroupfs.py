@@ -76,6 +76,16 @@ class Ticking:
         return self.now
 
 
+class Settable:
+    """A clock that stands still."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return build(tmp_path / "cgroup", TREE)
@@ -368,6 +378,40 @@ def test_a_server_that_grows_is_looked_at_before_it_is_spared_wrongly(
     assert _score(kernel) == UNEVEN
     kernel.set_oom_score_adj(SCOPE_PATH, 0)
     assert oom_score(proc, 42) == 300
+
+
+def test_a_fork_bomb_is_not_looked_through_all_the_time(root: Path, proc: Path) -> None:
+    clock = Settable()
+    kernel = CgroupFs(root, proc, clock=clock, cpu_clock=Ticking())  # a second for each look
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
+    process(proc, 42, SCOPE_PATH, 0)
+    kernel.scope(SCOPE_PATH)
+    kernel.set_oom_score_adj(SCOPE_PATH, 0)
+    process(proc, 51, SCOPE_PATH, 0, session=51)
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n51\n")
+    (root / SCOPE_PATH / "pids.current").write_text("8\n")
+    clock.now = 18.9
+    assert _score(kernel) == 0  # as it was when last looked at
+    clock.now = 19.1
+    assert _score(kernel) == UNEVEN
+    clock.now = 38.0
+    (root / SCOPE_PATH / "memory.current").write_text(f"{1 << 29}\n")  # a hog cannot hide in it
+    kernel.set_oom_score_adj(SCOPE_PATH, 0)
+    assert _score(kernel) == 0
+    kernel.close()
+
+
+def test_processes_that_come_faster_than_they_are_found_are_not_known_to_have_theirs(
+    root: Path, proc: Path, kernel: CgroupFs
+) -> None:
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
+    process(proc, 42, SCOPE_PATH, 0)
+    (proc / "42" / "oom_score_adj").unlink()
+    # 0 written there means 50 000, so it never keeps what it is given
+    (proc / "42" / "oom_score_adj").symlink_to("/proc/self/timerslack_ns")
+    kernel.scope(SCOPE_PATH)
+    assert kernel.set_oom_score_adj(SCOPE_PATH, 0) == 4  # once in each pass
+    assert _score(kernel) == UNEVEN
 
 
 def _score(kernel: CgroupFs) -> int | None:
