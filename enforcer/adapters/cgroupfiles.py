@@ -30,7 +30,10 @@ COUNTERS: Final = (
 SCOPE_COUNTERS: Final = ("cpu.stat", "memory.current", "pids.current")
 """Of a container only what the leaf above it does not tell."""
 
-NOTIFIED: Final = (CGROUP_EVENTS, "memory.events", "memory.events.local")
+EVENT_COUNTS: Final = ("memory.events", "memory.events.local")
+"""A cgroup at its limit moves these a hundred times a second, on every level above it too."""
+
+NOTIFIED: Final = (CGROUP_EVENTS, *EVENT_COUNTS)
 """The kernel notifies whoever watches these, so they need reading after an event only."""
 
 

@@ -27,6 +27,9 @@ _LIMITS: Final = tuple(LIMIT_FIELDS)
 _REST: Final = 20
 """Looking through one container's processes takes one part in so many of the time at most: a
 fork bomb has another number of them at each look, and would slow down the machine through us."""
+_PAUSE_SECONDS: Final = 0.02
+"""Between two times that the kernel is listened to: what comes a thousand times a second from
+cgroups at their limits is taken in fifty times, and a repair still comes at once."""
 _Scope = tuple[ContainerLimits, Usage, int | None]
 _OTHERS: Final = 512
 """Descriptors left for everything else: connections, the ledger, Docker."""
@@ -154,8 +157,20 @@ class CgroupFs:
         loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         fd = self._tree.fileno()
-        if fd is not None:
-            loop.add_reader(fd, self._refresh)
+        pause: asyncio.TimerHandle | None = None
+
+        def listen() -> None:
+            if fd is not None:
+                loop.add_reader(fd, take_in)
+
+        def take_in() -> None:
+            nonlocal pause
+            self._refresh()
+            if fd is not None:
+                loop.remove_reader(fd)
+            pause = loop.call_later(_PAUSE_SECONDS, listen)
+
+        listen()
         try:
             self._refresh()
             while True:
@@ -165,6 +180,8 @@ class CgroupFs:
                 if not self._tree.has_changes:
                     await self._wake.wait()
         finally:
+            if pause is not None:
+                pause.cancel()
             if fd is not None:
                 loop.remove_reader(fd)
             self._wake = None
@@ -209,6 +226,10 @@ class CgroupFs:
         for path in self._tree.stale:
             if path in self._readers:
                 self._readers[path].stale = True
+        for path, names in self._tree.counted.items():
+            if path in self._readers:
+                self._readers[path].counted |= names
+        self._tree.counted.clear()
         self._tree.stale.clear()  # whoever is not read yet will be read whole
         if self._wake is not None and self._tree.has_changes:
             self._wake.set()

@@ -79,7 +79,9 @@ class CgroupReader:
         self._cgroup_fields: dict[str, Any] = {}
         self._cgroup = Cgroup(unit=unit, limits=NO_LIMITS, usage=NO_USAGE, populated=False)
         self.stale = True
-        """Something told that a limit or an event counter changed."""
+        """Something told that a limit changed, or who is in there."""
+        self.counted: set[str] = set()
+        """Event counters that something told have moved."""
         self.verified = 0
         """How often everything was read, not the counters alone."""
 
@@ -99,9 +101,12 @@ class CgroupReader:
             # this is what a tick does some thousand times, so it is all in one place
             try:
                 now = list(map(os.pread, self._fds, _ROOMS, _STARTS))
-                if now == self._last:
+                if now == self._last and not self.counted:
                     return self._cgroup
-                if self._take_counters(now):
+                moved = self._take_counters(now)
+                while self.counted:
+                    moved |= self._reread(self.counted.pop())
+                if moved:
                     self._finalize(self._cgroup.limits)
             except OSError as error:
                 if error.errno not in _VANISHED:
@@ -141,6 +146,7 @@ class CgroupReader:
             moved = True
         moved |= any([self._reread(name) for name in (*NOTIFIED, MEMORY_STAT)])  # noqa: C419  # see above
         self.stale = False
+        self.counted.clear()
         self.verified += 1
         self._until_verified = VERIFY_EVERY
         if not self._keep:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from enforcer.adapters.cgroupfiles import NOTIFIED
+from enforcer.adapters.cgroupfiles import EVENT_COUNTS, NOTIFIED
 from enforcer.adapters.inotify import Event, Inotify, Mask
 from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import LIMIT_FILES, Change
@@ -47,6 +47,8 @@ class CgroupTree:
         self.scopes: dict[str, str] = {}
         self.stale: set[str] = set()
         """Paths of cgroups in which a file was written; whoever reads them takes them out."""
+        self.counted: dict[str, set[str]] = {}
+        """Path of a cgroup → which of its `EVENT_COUNTS` have moved; likewise."""
         self.gone: set[str] = set()
         """Paths of cgroups that were removed, perhaps made anew since; likewise."""
         self._pending: dict[tuple[UnitName, str], float] = {}
@@ -160,6 +162,10 @@ class CgroupTree:
                 self._apply_directory(event, _join(path, event.name))
         elif Mask.DELETE in event.mask or event.name not in _TOLD:
             pass  # not ours to tell, or told as the end of its cgroup
+        elif event.name in EVENT_COUNTS:
+            # not looked at now: by the next reading it will have moved many times more
+            self.counted.setdefault(path, set()).add(event.name)
+            self._tell(_slice_of(path), event.name)
         elif self._is_news(path, event.name):
             self.stale.add(path)
             self._tell(_slice_of(path), event.name)

@@ -534,6 +534,18 @@ async def test_slices_made_at_once_one_in_the_other_are_all_told(
 
 
 @pytest.mark.asyncio
+async def test_what_comes_right_after_is_told_too(root: Path, kernel: CgroupFs) -> None:
+    changes = kernel.changes()
+    for value in ("max\n", "4096\n", "max\n"):
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)
+        (root / LEAF_PATH / "memory.max").write_text(value)
+        change = await asyncio.wait_for(waiting, 5)
+        assert (change.unit, change.file) == (LEAF, "memory.max")
+    await changes.aclose()  # type: ignore[attr-defined]  # an async generator, as it happens
+
+
+@pytest.mark.asyncio
 async def test_what_a_reading_took_in_is_told_all_the_same(root: Path, kernel: CgroupFs) -> None:
     changes = kernel.changes()
     waiting = asyncio.ensure_future(anext(changes))
@@ -581,6 +593,22 @@ def test_limits_are_verified_now_and_then_without_any_event(tmp_path: Path) -> N
     assert seen[0].limits.memory_max == 1 << 30
     assert seen[-1] is not None
     assert seen[-1].limits.memory_max is None
+
+
+def test_counts_that_moved_are_read_without_reading_everything(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", LEAF_FILES)
+    reader = CgroupReader(A, str(path), counters=("cpu.stat",), limits=(), keep=True, phase=8)
+    reader.read()
+    (path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 8\noom_kill 7\n")
+    unaware = reader.read()
+    reader.counted.add("memory.events")
+    aware, verified = reader.read(), reader.verified
+    reader.close()
+    assert unaware is not None
+    assert aware is not None
+    assert (unaware.usage.oom_kills, aware.usage.oom_kills) == (1, 7)
+    assert not reader.counted
+    assert verified == 1
 
 
 def test_a_controller_that_is_switched_on_later_is_read_then(tmp_path: Path) -> None:
