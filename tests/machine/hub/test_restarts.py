@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from enforcer.quantities import MIB
 from tests.machine.hub.hublab import HubLab
 from tests.machine.hub.web import ask_health
 from tests.machine.lab import until
@@ -29,6 +30,7 @@ def test_a_server_outlives_the_restart_of_everything_and_ends_with_its_lease(
     hub.guest.run("systemctl start jupyterhub", timeout_seconds=RESTART_SECONDS)
     hub.wait_for_hub()
     _still_there(hub, before.id, container)
+    _hub_is_the_hosts_and_keeps_its_memory(hub)
 
     # dockerd away while the hub looks: an error is not the end of a server.
     hub.guest.run("systemctl stop docker.socket docker", timeout_seconds=RESTART_SECONDS)
@@ -54,6 +56,18 @@ def test_a_server_outlives_the_restart_of_everything_and_ends_with_its_lease(
     assert not hub.exists(before.unit)
     (receipt,) = hub.client.receipts("u01")
     assert receipt.lease_id == before.id
+
+
+def _hub_is_the_hosts_and_keeps_its_memory(hub: HubLab) -> None:
+    """Outside jupyter.slice, and with a floor that the slice above it has too."""
+    pid = hub.guest.run("systemctl show -P MainPID jupyterhub").stdout.strip()
+    place = hub.guest.run(f"cat /proc/{pid}/cgroup").stdout.strip()
+    assert place == "0::/system.slice/jupyterhub.service"
+    files = "jupyterhub.service/memory.min */memory.min memory.min"
+    said = hub.guest.run(f"cd /sys/fs/cgroup/system.slice && cat {files}").stdout
+    own, *below, above = map(int, said.split())
+    assert own == 192 * MIB
+    assert above >= sum(below)
 
 
 def test_a_start_that_is_given_up_or_a_hub_that_dies_in_it_leaves_nothing(
