@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from enforcer.adapters.fakes import FakeWorld
-from enforcer.adapters.fakes.clock import FakeClock
-from enforcer.adapters.fakes.host import FakeHost
 from enforcer.adapters.fakes.systemd import FakeSystemd
 from enforcer.api.peers import Peer
 from enforcer.api.routes import Api
 from enforcer.api.table import Call
 from enforcer.api.types import LeaseReply
-from enforcer.controller.rights import RightsBook
 from enforcer.errors import UnavailableError
-from enforcer.model import Claim, EndReason, Lease, LeaseState, Limits, Resize, Usage
-from enforcer.names import WORKLOAD, UnitName, user_slice
+from enforcer.model import EndReason, Lease, LeaseState, Limits, Resize, Usage
+from enforcer.names import UnitName, lease_slice
 from enforcer.quantities import GIB, Bytes
-from tests.unit.configs import CAPACITY, VALID, parse
-from tests.unit.test_controller import LEAF, TINY, Lab, placed, until
-
-HANG_SECONDS = 5.0
+from tests.unit.configs import CAPACITY, VALID
+from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -62,31 +54,41 @@ async def test_a_unit_that_cannot_be_set_keeps_no_other_from_being_mended() -> N
         assert (await controller.claim(replace(TINY, user="cid")))[1]
 
 
-async def test_a_running_server_whose_image_is_no_longer_allowed_can_be_resized() -> None:
+async def test_without_docker_admission_and_enforcement_go_on() -> None:
     lab = Lab()
+    lab.world.docker.trouble.hang(0.2)
     async with lab.running() as controller:
-        lease, _ = await controller.claim(Claim(user="ann", profile="Tiny"))
-        assert lease.image == "SingleUser"
-        lab.text = VALID.replace('allowed_docker = ["SingleUser", ', "allowed_docker = [")
-        await controller.reload()
-        resized = await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
-        assert resized.grant.mem_limit == GIB
+        lease, _ = await controller.claim(TINY)
+        assert lease.state is LeaseState.PENDING
+        lab.world.kernel.write(LEAF, "memory_max", None)
+        await until(lambda: lab.limits(LEAF).memory_max == 2 * GIB)
+        assert not controller.published().docker_ok
 
 
-async def test_guarantees_are_cut_to_a_quota_that_shrank_while_no_daemon_ran() -> None:
+async def test_when_pid_1_hangs_a_claim_fails_and_leaves_no_lease() -> None:
     lab = Lab()
     async with lab.running() as controller:
-        ask = replace(TINY, profile="Large", mem_guarantee=Bytes(10 * GIB))
-        for user in ("ann", "bob", "cid", "dan", "eve"):
-            await controller.claim(replace(ask, user=user))
-    small = VALID + '\n[machine]\nlimit = { cpu = 12, memory = "41 GiB" }\n'
-    after = Lab(lab.world, small)
-    async with after.running() as controller:
-        floors = sum(lease.grant.mem_guarantee for lease in controller.published().leases)
-        may_use = after.limits(WORKLOAD).memory_max
-        assert may_use is not None
-        assert 0 < floors <= may_use
-        assert after.limits(WORKLOAD).memory_min == floors
+        lab.world.systemd.trouble.fail("timeout")
+        with pytest.raises(UnavailableError):
+            await controller.claim(TINY)
+        assert controller.published().leases == ()
+        lab.world.systemd.trouble.recover()
+        lab.world.clock.advance(60)
+        lease, _ = await controller.claim(TINY)
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+        assert lab.state(lease) is LeaseState.PENDING
+
+
+async def test_with_a_full_disk_nothing_is_admitted_and_nothing_is_lost() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.ledger.trouble.fail("unwritable")
+        with pytest.raises(UnavailableError):
+            await controller.claim(replace(TINY, user="bob"))
+        await controller.tick()
+        assert lab.state(lease) is LeaseState.PENDING
+        assert lab.world.kernel.slice(lease_slice("Tiny", "bob", "")) is None
 
 
 async def test_a_lease_whose_turn_has_just_come_is_told_when_its_slices_are_there() -> None:
@@ -140,78 +142,6 @@ async def test_a_user_is_told_before_a_lowered_limit_is_applied() -> None:
         assert isinstance(reply, LeaseReply)
         assert "the memory limit of 1 GiB waits" in reply.notes[-1]
         assert "in 60 s it is applied anyway" in reply.notes[-1]
-
-
-async def test_a_user_database_that_fails_lifts_no_users_limit() -> None:
-    host = Directory()
-    book = RightsBook(host, FakeClock())
-    config = parse(VALID)
-    await book.learn(["ann"])
-    book.renew_totals(config, {"ann": TINY})
-    before = book.totals
-    assert "ann" in before
-    host.fails = True
-    book.expire()
-    await book.learn(["ann"])
-    book.renew_totals(config, {"ann": TINY})
-    assert book.totals == before
-
-
-async def test_no_tick_waits_for_a_slow_user_database() -> None:
-    lab, host = _with_directory()
-    async with lab.running() as controller:
-        for number in range(10):
-            await controller.claim(replace(TINY, user=f"user{number}"))
-        host.members = {f"user{number}": ("ml",) for number in range(10)}
-        lab.world.clock.advance(61)
-        began, asked = time.monotonic(), host.asked
-        with host.hanging():
-            for _ in range(3):
-                await controller.tick()
-            assert time.monotonic() - began < HANG_SECONDS / 2
-            assert len(controller.published().leases) == 10
-        await until(lambda: host.asked == asked + 10)
-
-
-async def test_a_claim_waits_for_a_slow_user_database_and_nobody_else_does() -> None:
-    lab, host = _with_directory()
-    async with lab.running() as controller:
-        lease, _ = await controller.claim(TINY)
-        with host.hanging():
-            claiming = asyncio.create_task(controller.claim(replace(TINY, user="bob")))
-            await asyncio.sleep(0.05)
-            await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
-            assert not claiming.done()
-        assert (await claiming)[1]
-
-
-async def test_users_with_leases_have_their_totals_from_the_first_tick_on() -> None:
-    lab, host = _with_directory(
-        VALID.replace("max_preallocate", "mem_total = 41\nmax_preallocate", 1)
-    )
-    async with lab.running() as controller:
-        await controller.claim(replace(TINY, profile="Large"))
-    unit = user_slice("Large", "ann")
-    before = lab.limits(unit)
-    after = Lab(lab.world, lab.text)
-    with host.hanging():
-        starting = asyncio.create_task(after.controller.start())
-        await asyncio.sleep(0.05)
-        assert not starting.done()
-    await starting
-    assert lab.limits(unit) == before
-    await after.controller.stop()
-
-
-async def test_who_the_user_database_does_not_tell_of_in_time_claims_nothing() -> None:
-    lab, host = _with_directory()
-    async with lab.running() as controller:
-        host.fails = True
-        with pytest.raises(UnavailableError, match="has not told yet who 'ann' is"):
-            await controller.claim(TINY)
-        host.fails = False
-        lab.world.clock.advance(3)
-        assert (await controller.claim(TINY))[1]
 
 
 async def test_a_container_at_its_memory_limit_makes_no_storm_of_ticks() -> None:
@@ -302,39 +232,6 @@ async def test_a_lease_whose_container_has_gone_ends_as_soon_as_docker_says_so()
         lab.world.docker.trouble.recover()
         lab.world.docker.restart()
         await until(lambda: lab.state(lease) is None)
-
-
-class Directory(FakeHost):
-    """A user database far away: it can fail, and it can hang."""
-
-    def __init__(self) -> None:
-        FakeHost.__init__(self, CAPACITY)
-        self.fails = False
-        self.asked = 0
-        """How many questions were answered."""
-        self._answers = threading.Event()
-        self._answers.set()
-
-    @contextmanager
-    def hanging(self) -> Iterator[None]:
-        self._answers.clear()
-        try:
-            yield
-        finally:
-            self._answers.set()
-
-    def groups(self, user: str) -> tuple[str, ...]:
-        if self.fails:
-            raise UnavailableError("host.users", f"who is {user}?")
-        self._answers.wait(HANG_SECONDS)
-        self.asked += 1
-        return FakeHost.groups(self, user)
-
-
-def _with_directory(text: str = VALID) -> tuple[Lab, Directory]:
-    world, host = FakeWorld(capacity=CAPACITY), Directory()
-    world.host = host
-    return Lab(world, text), host
 
 
 class NoMetrics:

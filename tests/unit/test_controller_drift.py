@@ -1,0 +1,145 @@
+"""The world as it ought to be: put in force, left alone, and mended when somebody changed it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from enforcer.adapters.fakes.docker import Wanted
+from enforcer.adapters.fakes.systemd import Call
+from enforcer.model import ContainerLimits, LeaseState, Usage
+from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName
+from enforcer.quantities import GIB, Bytes, Cpus
+from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_the_first_tick_puts_the_global_limits_in_force() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        config = controller.config
+        assert lab.limits(ROOT).memory_max == config.quota.memory
+        assert lab.limits(ROOT).cpu_quota == config.quota.cpu
+        assert lab.limits(WORKLOAD).cpu_quota == config.quota.cpu - config.engine.cpu
+        assert lab.limits(ENGINE).memory_min == config.engine.memory
+        assert lab.limits(ADOPTED).memory_max == config.adopted.memory
+        assert lab.world.cgroups.slices[ROOT].lasting
+
+
+async def test_drift_is_undone_and_reported_with_its_time() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        lab.world.kernel.write(LEAF, "memory_max", None)
+        await until(lambda: lab.limits(LEAF).memory_max == 2 * GIB)
+        await until(lambda: bool(controller.published().repairs))
+        repair = controller.published().repairs[-1]
+        assert (repair.subject, repair.what) == (LEAF, "memory_max")
+        assert repair.seconds is not None
+        assert controller.published().counters["drift", "memory_max"] == 1
+
+
+async def test_more_repairs_than_are_kept_are_counted_all() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        for _ in range(250):
+            lab.world.kernel.write(LEAF, "memory_max", None)
+            await controller.tick()
+        picture = controller.published()
+        assert len(picture.repairs) == 200
+        assert sum(picture.repair_times.counts) == 250
+
+
+async def test_a_limit_that_is_on_disk_no_longer_is_set_for_good_again() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.tick()
+        lab.world.cgroups.slices[ROOT].lasting = False
+        await controller.tick()
+        assert lab.world.systemd.is_lasting(ROOT)
+        (repair,) = controller.published().repairs
+        assert (repair.subject, repair.what) == (ROOT, "on disk")
+
+
+async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        _, container = await placed(lab, controller)
+        wide = ContainerLimits(cpu=Cpus(8_000_000), memory=Bytes(9 * GIB), tasks=4096)
+        lab.world.docker.change(container, wide)
+        await until(lambda: bool(lab.world.docker.updates))
+        assert lab.world.docker.updates[-1][1].memory == 2 * GIB
+        # Docker takes its time, so PID 1 was asked first
+        at_once = Call("set_scope_limits", UnitName(f"docker-{container}.scope"))
+        assert at_once in lab.world.systemd.calls
+        await until(lambda: len(controller.published().repairs) == 2)
+        told = [(one.what, one.found, one.wanted) for one in controller.published().repairs]
+        assert told == [("cpu", "8 cores", "1 core"), ("memory", "9 GiB", "2 GiB")]
+
+
+async def test_what_changes_while_docker_mends_a_container_is_mended_at_once_too() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        _, container = await placed(lab, controller)
+        at_once = Call("set_scope_limits", UnitName(f"docker-{container}.scope"))
+        lab.world.docker.trouble.hang(60.0)
+        for tasks in (7, 9):
+            wide = ContainerLimits(cpu=Cpus(8_000_000), memory=Bytes(9 * GIB), tasks=tasks)
+            lab.world.docker.change(container, wide)
+            await controller.tick()
+            await asyncio.sleep(0.1)
+        assert lab.world.systemd.calls.count(at_once) == 2
+        assert len(lab.world.docker.updates) == 1, "one call at a time"
+        lab.world.docker.trouble.recover()
+        await until(lambda: controller.published().counters.get(("drift", "tasks")) == 2)
+        assert len(lab.world.docker.updates) == 2
+
+
+async def test_nothing_is_done_in_a_world_that_is_as_it_ought_to_be() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        await controller.tick()
+        before = list(lab.world.systemd.calls)
+        for _ in range(5):
+            lab.world.clock.advance(2)
+            await controller.tick()
+        assert lab.world.systemd.calls == before
+
+
+async def test_a_slice_nobody_asked_for_does_not_run_unlimited() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        sneaky = UnitName("jupyter-workload-mine.slice")
+        lab.world.docker.run("sneaky", Wanted(cgroup_parent=sneaky))
+        await until(lambda: lab.limits(sneaky).memory_max == controller.config.adopted.memory)
+
+
+async def test_a_limit_somebody_took_away_is_reported_until_it_can_be_put_back() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(3 * GIB)))
+        lab.world.kernel.write(LEAF, "memory_max", None)
+        # what is set beside it meanwhile does not make "no limit" ours
+        lab.world.kernel.write(LEAF, "tasks_max", 7)
+        for _ in range(3):
+            await controller.tick()
+            assert lab.limits(LEAF).memory_max is None
+            assert [one.subject for one in controller.published().open_drift] == [LEAF]
+        assert lab.limits(LEAF).tasks_max != 7
+        assert controller.published().counters["drift", "memory-raised"] == 1
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(2 * GIB)))
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+        await controller.tick()
+        assert not controller.published().open_drift
+        assert not controller.published().deferred

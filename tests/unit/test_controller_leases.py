@@ -1,0 +1,112 @@
+"""What becomes of a claim, and what its lease has on the kernel meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from enforcer.errors import EnforcerError
+from enforcer.model import Claim, EndReason, LeaseState, Resize, Usage
+from enforcer.names import ROOT, WORKLOAD, lease_slice, profile_slice
+from enforcer.quantities import GIB, Bytes, Cpus
+from tests.unit.configs import VALID
+from tests.unit.controllerlab import LEAF, TINY, Lab, until
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_a_claim_is_in_force_on_the_kernel_when_it_is_answered() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, new = await controller.claim(TINY)
+        assert new
+        assert lease.state is LeaseState.PENDING
+        leaf = lab.limits(LEAF)
+        assert leaf.memory_max == 2 * GIB
+        assert leaf.memory_min == GIB
+        assert leaf.swap_max == 0
+        assert lab.limits(profile_slice("Tiny")).memory_min == GIB
+        assert lab.limits(WORKLOAD).memory_min == GIB
+        assert lab.limits(ROOT).memory_min >= GIB + controller.config.engine.memory
+        assert controller.placement(lease).slice == LEAF
+
+
+async def test_the_same_claim_again_is_the_same_lease() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        first, _ = await controller.claim(TINY)
+        second, new = await controller.claim(TINY)
+        assert second.id == first.id
+        assert not new
+
+
+async def test_of_two_claims_for_the_last_free_guarantee_one_wins() -> None:
+    text = VALID + '[admission]\nmode = "refuse"\n'
+    lab = Lab(text=text.replace("cpu_guarantee = 5", "cpu_guarantee = 10"))
+    async with lab.running() as controller:
+        room = controller.config.quota.cpu - controller.config.engine.cpu
+        most = Cpus(min(room, 10_000_000))
+        claims = [
+            Claim(user=f"u{n}", profile="Large", cpu_guarantee=most, mem_guarantee=Bytes(0))
+            for n in range(room // most + 1)
+        ]
+        results = await asyncio.gather(*map(controller.claim, claims), return_exceptions=True)
+        assert sum(isinstance(one, EnforcerError) for one in results) == 1
+
+
+async def test_a_pending_lease_without_a_container_expires() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.clock.advance(controller.config.admission.claim_seconds + 1)
+        await controller.tick()
+        assert lab.state(lease) is None
+        (receipt,) = await controller.receipts("ann", 1)
+        assert receipt.reason is EndReason.EXPIRED
+
+
+async def test_a_queued_claim_is_placed_when_there_is_room() -> None:
+    text = VALID.replace("cpu_guarantee = 5", "cpu_guarantee = 10")
+    lab = Lab(text=text + '[admission]\nmode = "queue"\n')
+    async with lab.running() as controller:
+        room = controller.config.quota.cpu - controller.config.engine.cpu
+        ask = Claim(
+            user="", profile="Large", cpu_guarantee=Cpus(10_000_000), mem_guarantee=Bytes(0)
+        )
+        running = [
+            (await controller.claim(replace(ask, user=f"u{n}")))[0]
+            for n in range(room // 10_000_000)
+        ]
+        queued, _ = await controller.claim(replace(ask, user="late"))
+        assert queued.state is LeaseState.QUEUED
+        assert controller.queue_place(queued)[0] == 1
+        waiting = asyncio.create_task(controller.wait(queued.id, LeaseState.QUEUED, 5.0))
+        await controller.release(running[0].id, EndReason.STOPPED)
+        assert (await waiting).state is LeaseState.PENDING
+        await until(lambda: lab.world.kernel.slice(lease_slice("Large", "late", "")) is not None)
+
+
+async def test_a_resize_changes_the_kernels_numbers_and_goes_back_in_time() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB), seconds=60))
+        assert lab.limits(LEAF).memory_max == GIB
+        lab.world.clock.advance(61)
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+
+
+async def test_a_lowered_limit_waits_until_usage_allows() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(3 * GIB // 2)))
+        await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+        assert controller.published().deferred[0].subject == LEAF
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(GIB // 2)))
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == GIB

@@ -1,0 +1,80 @@
+"""What a new configuration changes while the controller runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from enforcer.controller import Controller
+from enforcer.errors import EnforcerError
+from enforcer.model import Claim, EndReason, Resize
+from enforcer.quantities import GIB, Bytes
+from tests.unit.configs import VALID
+from tests.unit.controllerlab import LEAF, TINY, Lab
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_a_bad_file_changes_nothing_and_says_so() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        before = controller.config
+        lab.text = "nonsense"
+        with pytest.raises(EnforcerError):
+            await controller.reload()
+        assert controller.config is before
+        assert controller.published().config_error
+
+
+async def test_a_reload_cuts_running_leases_to_the_new_policy() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        lab.text = VALID.replace("mem_limit = 2\n", 'mem_limit = "1 GiB"\n')
+        changes = await controller.reload()
+        assert changes
+        assert lab.limits(LEAF).memory_max == GIB
+        assert controller.published().config_error == ""
+
+
+async def test_a_reload_changes_how_much_is_kept() -> None:
+    kept = (
+        "[daemon]\ntick_seconds = {tick}\nhistory_seconds = {history}\nreceipts_kept = {receipts}\n"
+    )
+    lab = Lab(text=VALID + kept.format(tick=2, history=4, receipts=5))
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        await _sample(lab, controller, 6)
+        assert len(controller.history(lease.id)) == 3
+        lab.text = VALID + kept.format(tick=1, history=4, receipts=1)
+        await controller.reload()
+        await _sample(lab, controller, 6)
+        assert len(controller.history(lease.id)) == 5
+        for _ in range(2):
+            await controller.release(lease.id, EndReason.STOPPED)
+            lease, _ = await controller.claim(TINY)
+        assert len(await controller.receipts("ann", 10)) == 1
+
+
+async def test_a_reload_says_what_takes_a_restart() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lab.text = VALID + '[daemon]\nmetrics = "127.0.0.1:9800"\n'
+        (change,) = await controller.reload()
+        assert change == "daemon: metrics 127.0.0.1:9753 → 127.0.0.1:9800, at the next restart"
+
+
+async def test_a_running_server_whose_image_is_no_longer_allowed_can_be_resized() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(Claim(user="ann", profile="Tiny"))
+        assert lease.image == "SingleUser"
+        lab.text = VALID.replace('allowed_docker = ["SingleUser", ', "allowed_docker = [")
+        await controller.reload()
+        resized = await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
+        assert resized.grant.mem_limit == GIB
+
+
+async def _sample(lab: Lab, controller: Controller, times: int) -> None:
+    for _ in range(times):
+        lab.world.clock.advance(controller.config.daemon.tick_seconds)
+        await controller.tick()

@@ -1,0 +1,72 @@
+"""A controller that starts on what an earlier one left, or on what a reboot left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from enforcer.model import EndReason, LeaseState
+from enforcer.names import WORKLOAD
+from enforcer.quantities import GIB, Bytes
+from tests.unit.configs import VALID
+from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_a_daemon_killed_at_any_moment_agrees_with_the_world_again() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.run(lease)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+    after = Lab(lab.world)
+    async with after.running() as controller:
+        assert controller.lease(lease.id).state is LeaseState.BOUND
+        assert after.limits(LEAF).memory_min == GIB
+
+
+async def test_after_a_reboot_a_lease_whose_container_is_gone_was_lost() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, container = await placed(lab, controller)
+    lab.world.reboot()
+    after = Lab(lab.world)
+    async with after.running() as controller:
+        await until(lambda: controller.lease(lease.id).deadline is not None)
+        lab.world.docker.remove(container)
+        lab.world.clock.advance(controller.config.admission.release_seconds + 1)
+        await controller.tick()
+        (receipt,) = await controller.receipts("ann", 1)
+        assert receipt.reason is EndReason.LOST
+
+
+async def test_a_container_started_again_after_its_leaf_was_gone_gets_its_limits() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, container = await placed(lab, controller)
+        lab.world.docker.stop(container)
+        await controller.release(lease.id, EndReason.STOPPED)
+    lab.world.reboot()
+    after = Lab(lab.world)
+    async with after.running():
+        lab.world.docker.start(container)  # systemd makes the slice, without limits
+        await until(lambda: after.limits(LEAF).memory_max == 2 * GIB)
+        assert after.limits(LEAF).memory_min == 0
+
+
+async def test_guarantees_are_cut_to_a_quota_that_shrank_while_no_daemon_ran() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        ask = replace(TINY, profile="Large", mem_guarantee=Bytes(10 * GIB))
+        for user in ("ann", "bob", "cid", "dan", "eve"):
+            await controller.claim(replace(ask, user=user))
+    small = VALID + '\n[machine]\nlimit = { cpu = 12, memory = "41 GiB" }\n'
+    after = Lab(lab.world, small)
+    async with after.running() as controller:
+        floors = sum(lease.grant.mem_guarantee for lease in controller.published().leases)
+        may_use = after.limits(WORKLOAD).memory_max
+        assert may_use is not None
+        assert 0 < floors <= may_use
+        assert after.limits(WORKLOAD).memory_min == floors

@@ -1,0 +1,132 @@
+"""The controller when the host's user database fails or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from enforcer.adapters.fakes import FakeWorld
+from enforcer.adapters.fakes.clock import FakeClock
+from enforcer.adapters.fakes.host import FakeHost
+from enforcer.controller.rights import RightsBook
+from enforcer.errors import UnavailableError
+from enforcer.model import Resize
+from enforcer.names import user_slice
+from enforcer.quantities import GIB, Bytes
+from tests.unit.configs import CAPACITY, VALID, parse
+from tests.unit.controllerlab import TINY, Lab, until
+
+HANG_SECONDS = 5.0
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_a_user_database_that_fails_lifts_no_users_limit() -> None:
+    host = Directory()
+    book = RightsBook(host, FakeClock())
+    config = parse(VALID)
+    await book.learn(["ann"])
+    book.renew_totals(config, {"ann": TINY})
+    before = book.totals
+    assert "ann" in before
+    host.fails = True
+    book.expire()
+    await book.learn(["ann"])
+    book.renew_totals(config, {"ann": TINY})
+    assert book.totals == before
+
+
+async def test_no_tick_waits_for_a_slow_user_database() -> None:
+    lab, host = _with_directory()
+    async with lab.running() as controller:
+        for number in range(10):
+            await controller.claim(replace(TINY, user=f"user{number}"))
+        host.members = {f"user{number}": ("ml",) for number in range(10)}
+        lab.world.clock.advance(61)
+        began, asked = time.monotonic(), host.asked
+        with host.hanging():
+            for _ in range(3):
+                await controller.tick()
+            assert time.monotonic() - began < HANG_SECONDS / 2
+            assert len(controller.published().leases) == 10
+        await until(lambda: host.asked == asked + 10)
+
+
+async def test_a_claim_waits_for_a_slow_user_database_and_nobody_else_does() -> None:
+    lab, host = _with_directory()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        with host.hanging():
+            claiming = asyncio.create_task(controller.claim(replace(TINY, user="bob")))
+            await asyncio.sleep(0.05)
+            await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
+            assert not claiming.done()
+        assert (await claiming)[1]
+
+
+async def test_users_with_leases_have_their_totals_from_the_first_tick_on() -> None:
+    lab, host = _with_directory(
+        VALID.replace("max_preallocate", "mem_total = 41\nmax_preallocate", 1)
+    )
+    async with lab.running() as controller:
+        await controller.claim(replace(TINY, profile="Large"))
+    unit = user_slice("Large", "ann")
+    before = lab.limits(unit)
+    after = Lab(lab.world, lab.text)
+    with host.hanging():
+        starting = asyncio.create_task(after.controller.start())
+        await asyncio.sleep(0.05)
+        assert not starting.done()
+    await starting
+    assert lab.limits(unit) == before
+    await after.controller.stop()
+
+
+async def test_who_the_user_database_does_not_tell_of_in_time_claims_nothing() -> None:
+    lab, host = _with_directory()
+    async with lab.running() as controller:
+        host.fails = True
+        with pytest.raises(UnavailableError, match="has not told yet who 'ann' is"):
+            await controller.claim(TINY)
+        host.fails = False
+        lab.world.clock.advance(3)
+        assert (await controller.claim(TINY))[1]
+
+
+class Directory(FakeHost):
+    """A user database far away: it can fail, and it can hang."""
+
+    def __init__(self) -> None:
+        FakeHost.__init__(self, CAPACITY)
+        self.fails = False
+        self.asked = 0
+        """How many questions were answered."""
+        self._answers = threading.Event()
+        self._answers.set()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        self._answers.clear()
+        try:
+            yield
+        finally:
+            self._answers.set()
+
+    def groups(self, user: str) -> tuple[str, ...]:
+        if self.fails:
+            raise UnavailableError("host.users", f"who is {user}?")
+        self._answers.wait(HANG_SECONDS)
+        self.asked += 1
+        return FakeHost.groups(self, user)
+
+
+def _with_directory(text: str = VALID) -> tuple[Lab, Directory]:
+    world, host = FakeWorld(capacity=CAPACITY), Directory()
+    world.host = host
+    return Lab(world, text), host
