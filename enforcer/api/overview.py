@@ -11,6 +11,7 @@ from enforcer.admission import Admitted, Refused, Wait, decide
 from enforcer.api import types
 from enforcer.api.peers import Peer
 from enforcer.api.replies import cores
+from enforcer.catalogue import Bounds, catalogue
 from enforcer.model import (
     Claim,
     LeaseState,
@@ -23,7 +24,6 @@ from enforcer.model import (
 )
 from enforcer.names import WORKLOAD
 from enforcer.places import find, other_containers, promised_below, say_cores
-from enforcer.policy import Bounds, catalogue
 from enforcer.quantities import format_bytes, format_cpus
 from enforcer.room import NOTHING, workload
 

@@ -23,12 +23,12 @@ from enforcer.api.replies import (
 )
 from enforcer.api.table import MOST_WAIT_SECONDS, Answer, Call
 from enforcer.api.tree import slices_reply
+from enforcer.catalogue import resize_bounds
 from enforcer.errors import InvalidError, NotFoundError
 from enforcer.explain import explain
 from enforcer.model import EndReason, Lease, LeaseState
 from enforcer.names import check_name
 from enforcer.places import find
-from enforcer.policy import resize_bounds
 from enforcer.ports import Operations
 
 _USUAL_RECEIPTS: Final = 100

@@ -1,3 +1,5 @@
+"""Which rights a user has and by what, and what a claim beyond them is told."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -9,53 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enforcer import policy
+from enforcer.catalogue import catalogue
 from enforcer.config import parse_config
 from enforcer.errors import EnforcerError, ForbiddenError, InvalidError, NotFoundError
 from enforcer.model import AdmissionMode, Claim, Config, Rights
 from enforcer.quantities import CORE, GIB, MIB, Bytes, Cpus
 from tests.examples import examples
 from tests.unit.configs import CAPACITY, NAMES, VALID, document, parse, trees
-from tests.unit.lab import a_lease
-
-LAB = (
-    VALID
-    + """
-[resource_profiles.Extreme]
-cpu_limit = 30
-mem_limit = 80
-
-[user_profiles.memo]
-allowed_resources = ["Large"]
-max_preallocate = { cpu_guarantee = 2 }
-host_homedir_format_string = "/home/{username}"
-
-[user_profiles.nobody]
-allowed_resources = []
-allowed_docker = []
-
-[group_profiles.students]
-allowed_resources = ["Tiny"]
-cpu_total = 2
-servers_max = 1
-admission = "scale"
-host_homedir_format_string = "/srv/students/{username}"
-
-[group_profiles.ml]
-allowed_resources = ["Extreme", "Tiny"]
-max_preallocate.mem_guarantee = 20
-servers_max = 4
-admission = "queue"
-host_homedir_format_string = "/srv/ml/{username}"
-
-[group_profiles.strict]
-admission = "refuse"
-max_preallocate.mem_guarantee = 30
-"""
-)
-
-
-def rights(user: str = "alice", *groups: str, config: Config | None = None) -> Rights:
-    return policy.rights(config or parse(LAB), user, groups, ())
+from tests.unit.userrights import LAB, rights
 
 
 def test_a_user_nobody_knows_has_the_rights_of_default() -> None:
@@ -251,9 +214,9 @@ def test_whoever_may_have_nothing_gets_nothing() -> None:
     assert refused(nobody).code == "profile.not-allowed"
     assert refused(nobody, profile="Tiny").hint == "none is allowed"
     assert refused(dataclasses.replace(nobody, profiles=("Tiny",))).code == "image.not-allowed"
-    catalogue = policy.catalogue(parse(LAB), nobody)
-    assert catalogue.profiles == ()
-    assert catalogue.bounds.cpu_limit == 0
+    offered = catalogue(parse(LAB), nobody)
+    assert offered.profiles == ()
+    assert offered.bounds.cpu_limit == 0
 
 
 def test_a_guarantee_beyond_max_preallocate_is_left_to_admission() -> None:
@@ -265,48 +228,6 @@ def test_names_that_others_chose_are_shown_cut_and_escaped() -> None:
     error = refused(rights(), profile="\x1b[31m" + "x" * 500)
     assert "\x1b" not in str(error)
     assert len(str(error)) < 200
-
-
-def test_the_catalogue_has_what_a_user_may_choose_and_its_bounds() -> None:
-    catalogue = policy.catalogue(parse(LAB), rights("alice", "students", "strict"))
-    assert [one.name for one in catalogue.profiles] == ["Tiny"]
-    assert list(catalogue.images) == ["SingleUser", "DataScience"]
-    assert catalogue.images["SingleUser"] == "quay.io/jupyterhub/singleuser:main"
-    assert catalogue.home == "/srv/students/alice"
-    assert catalogue.volumes_ro == ("/media/references",)
-    assert catalogue.bounds == policy.Bounds(
-        cpu_limit=Cpus(CORE),
-        mem_limit=Bytes(2 * GIB),
-        cpu_guarantee=Cpus(CORE),
-        mem_guarantee=Bytes(2 * GIB),
-    )
-
-
-def test_the_bounds_end_at_the_users_total() -> None:
-    small = dataclasses.replace(rights(), cpu_total=Cpus(3 * CORE), mem_total=Bytes(GIB))
-    bounds = policy.catalogue(parse(LAB), small).bounds
-    assert (bounds.cpu_limit, bounds.cpu_guarantee) == (3 * CORE, 3 * CORE)
-    assert (bounds.mem_limit, bounds.mem_guarantee) == (GIB, GIB)
-
-
-def test_a_resize_may_ask_for_what_the_profile_and_the_rights_allow() -> None:
-    lease = a_lease("a", limit=(2, 16), guarantee=(1, 12))
-    assert policy.resize_bounds(parse(LAB), rights(), lease) == policy.Bounds(
-        cpu_limit=Cpus(10 * CORE),
-        mem_limit=Bytes(40 * GIB),
-        cpu_guarantee=Cpus(5 * CORE),
-        mem_guarantee=Bytes(12 * GIB),  # more than the 10 that it would get now
-    )
-
-
-def test_a_lease_whose_profile_is_not_its_users_any_more_keeps_what_it_has() -> None:
-    lease = a_lease("a", limit=(2, 8), guarantee=(1, 4))
-    assert policy.resize_bounds(parse(LAB), rights("alice", "students"), lease) == policy.Bounds(
-        cpu_limit=Cpus(2 * CORE),
-        mem_limit=Bytes(8 * GIB),
-        cpu_guarantee=Cpus(CORE),
-        mem_guarantee=Bytes(4 * GIB),
-    )
 
 
 @settings(max_examples=examples(60))
