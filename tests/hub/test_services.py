@@ -6,12 +6,15 @@ import http.client
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.request import urlopen
 
 import pytest
 
@@ -25,7 +28,7 @@ CHECKOUT = Path(__file__).parents[2]
 SECONDS = 60.0
 
 OVERRIDES = """\
-c.JupyterHub.bind_url = "http://127.0.0.1:{public}/lab"
+c.JupyterHub.bind_url = "{scheme}://127.0.0.1:{public}/lab"
 c.JupyterHub.hub_ip = "127.0.0.1"
 c.JupyterHub.hub_port = {hub}
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{api}"
@@ -54,20 +57,26 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Lab:
     """A hub on this machine's loopback, in a folder of its own."""
 
-    def __init__(self, folder: Path, node_modules: Path) -> None:
+    def __init__(
+        self, folder: Path, node_modules: Path, *flags: str, trusted: Path | None = None
+    ) -> None:
+        """Write the configuration with these flags. trusted: the certificate it is reached with."""
         self.folder = folder
+        self._tls = None if trusted is None else ssl.create_default_context(cafile=trusted)
         self.ports = dict(zip(("public", "hub", "api"), _free_ports(3), strict=True))
         self._proxy = node_modules / ".bin/configurable-http-proxy"
         self._config = folder / "etc/jupyterhub_config.py"
         where = ("--output", str(self._config), "--state", str(folder / "state"))
-        assert hubconfig.main(["--defaults", "--hub-ip", "172.17.0.1", *where]) == 0
+        words = ["--defaults", "--hub-ip", "172.17.0.1", *where, *flags]
+        assert hubconfig.main(words) == 0
         [pages] = _free_ports(1)
         text = self._config.read_text()
         assert text.count("templates=templates)") == 1
         address = f'templates=templates, address="http://127.0.0.1:{pages}")'
         self._config.write_text(text.replace("templates=templates)", address))
         overrides = self._config.parent / "conf.d/test.py"
-        overrides.write_text(OVERRIDES.format(**self.ports))
+        scheme = "http" if trusted is None else "https"
+        overrides.write_text(OVERRIDES.format(scheme=scheme, **self.ports))
 
     @contextmanager
     def hub(self) -> Iterator[None]:
@@ -89,12 +98,19 @@ class Lab:
         with self._started("pages", words, environment):
             yield
 
-    def get(self, path: str, token: str = "", port: str = "public") -> tuple[int, str, str]:
+    def get(self, path: str, token: str = "", **headers: str) -> tuple[int, str, str]:
         """Status, where it redirects to, and body; 0 if nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=10)
-        headers = {"Authorization": f"token {token}"} if token else {}
+        connection = (
+            http.client.HTTPConnection("127.0.0.1", self.ports["public"], timeout=10)
+            if self._tls is None
+            else http.client.HTTPSConnection(
+                "127.0.0.1", self.ports["public"], timeout=10, context=self._tls
+            )
+        )
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent |= {"Authorization": f"token {token}"} if token else {}
         try:
-            connection.request("GET", path, headers=headers)
+            connection.request("GET", path, headers=sent)
             answer = connection.getresponse()
             return answer.status, answer.getheader("Location", ""), answer.read().decode()
         except OSError:
@@ -190,3 +206,53 @@ def test_hub_proxy_and_pages_find_one_another_and_the_labs_own_service_is_there_
     for name in ("pages", "proxy"):
         secret = (tmp_path / f"state/{name}.token").read_text().strip()
         assert secret not in lab.logs()
+
+
+def test_with_a_certificate_of_its_own_everything_goes_over_https(
+    tmp_path: Path, node_modules: Path
+) -> None:
+    certificate, key = _certificate(tmp_path)
+    flags = ("--type", "https", "--certificate", str(certificate), "--key", str(key))
+    lab = Lab(tmp_path, node_modules, *flags, trusted=certificate)
+    with lab.proxy(), lab.pages(), lab.hub():
+        assert '"version": "6.' in lab.until("/lab/hub/api/", 200)[2]
+        assert lab.get("/lab/hub/login")[0] == 200, lab.logs()
+        status, place, _ = lab.get("/lab/services/enforcer/")
+        assert status == 302, lab.logs()
+        assert "/lab/hub/api/oauth2/authorize" in place
+        # and nothing goes without it
+        with pytest.raises(OSError, match=r"closed connection|reset"):
+            urlopen(f"http://127.0.0.1:{lab.ports['public']}/lab/hub/api/", timeout=10)
+    assert "BEGIN" not in lab.logs()
+
+
+def test_behind_another_machines_web_server_people_are_sent_to_that(
+    tmp_path: Path, node_modules: Path
+) -> None:
+    flags = ("--type", "proxy", "--public-url", "https://hub.example.org/lab/")
+    lab = Lab(tmp_path, node_modules, *flags)
+    forwarded = {
+        "Host": "hub.example.org",
+        "X_Forwarded_Proto": "https",
+        "X_Forwarded_Port": "443",
+        "X_Forwarded_For": "192.0.2.7",
+    }
+    with lab.proxy(), lab.pages(), lab.hub():
+        lab.until("/lab/hub/api/", 200)
+        assert lab.get("/lab/hub/login", **forwarded)[0] == 200, lab.logs()
+        status, place, _ = lab.get("/lab/services/enforcer/", **forwarded)
+        assert status == 302, lab.logs()
+        asked = urlsplit(urljoin("https://hub.example.org/lab/services/enforcer/", place))
+        assert (asked.scheme, asked.netloc) == ("https", "hub.example.org")
+        [back] = parse_qs(asked.query)["redirect_uri"]
+        assert urljoin(asked.geturl(), back).startswith("https://hub.example.org/lab/services/")
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Make one for 127.0.0.1, for a day, signed by itself."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    words = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1")
+    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+    files = ("-keyout", str(key), "-out", str(certificate))
+    subprocess.run([*words, *names, *files], check=True, timeout=SECONDS, capture_output=True)
+    return certificate, key
