@@ -13,6 +13,7 @@ import pytest
 from enforcer.model import Claim, LeaseState
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CHECKOUT, Lab, until
+from tests.machine.test_machine import mostly_on_one
 
 INSIDE: Final = Path(__file__).parent / "inside"
 ROUNDS: Final = 10
@@ -53,6 +54,7 @@ def test_fifty_kills_in_the_middle_of_twenty_placements_lose_none(lab: Lab) -> N
     assert lab.read(lasting.unit, "cgroup.events").startswith("populated 1")
 
 
+@mostly_on_one
 def test_systemd_starts_a_killed_daemon_again_in_the_middle_of_a_docker_run(lab: Lab) -> None:
     lease = lab.client.claim(_claim("ann"))
     with lab.guest.start(

@@ -11,6 +11,7 @@ from enforcer.errors import UnavailableError
 from enforcer.model import Claim, LeaseState
 from enforcer.quantities import MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, STATE, Lab, until
+from tests.machine.test_machine import mostly_on_one
 
 _RUN: Final = (
     "/opt/enforcer/venv/bin/python -I -m enforcer run --state /tmp/{0} --socket /tmp/{0}.sock"
@@ -59,6 +60,7 @@ def test_a_host_it_cannot_work_on_is_refused_with_what_to_do(lab: Lab) -> None:
     )
 
 
+@mostly_on_one
 def test_without_dockerd_and_with_its_port_taken_it_starts_and_says_so(lab: Lab) -> None:
     lab.guest.run("systemctl stop docker.socket docker.service", timeout_seconds=300)
     lab.guest.run("systemctl stop enforcer.service", timeout_seconds=180)

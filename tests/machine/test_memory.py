@@ -16,6 +16,7 @@ from enforcer.model import Claim, EndReason, LeaseState
 from enforcer.names import WORKLOAD, UnitName, ancestors, cgroup_path, profile_slice
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, Lab, until
+from tests.machine.test_machine import mostly_on_one
 
 CONFIG: Final = (Path(__file__).parent / "enforcer.toml").read_text()
 SWAPPING: Final = CONFIG.replace("mem_limit =", 'swap_limit = "128 MiB"\nmem_limit =')
@@ -126,6 +127,7 @@ def test_hogs_are_stopped_and_a_guarantee_keeps_its_whole_working_set(
     assert lab.client.lease(keeper.id).state is LeaseState.BOUND
 
 
+@mostly_on_one
 def test_receipts_tell_who_was_over_their_own_limit_from_who_was_a_victim(lab: Lab) -> None:
     """Shared has 512 MiB for everybody in it: whoever fills that may have another killed."""
     alone = lab.place(_claim("own", "Small"), _python(_GROW))

@@ -16,6 +16,7 @@ from enforcer.model import Claim, EndReason, LeaseState
 from enforcer.names import MAX_UNIT_BYTES, UnitName, cgroup_path
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CHECKOUT, Lab, until
+from tests.machine.test_machine import mostly_on_one
 
 NAMES: Final = (
     ("a-b", "c"),
@@ -56,6 +57,7 @@ REFUSED: Final = ("a\nb", "a\0b", "", "x" * 256, "\x1b[2J", "\x7f", "\ud800")
 PROFILES: Final = ("adopted", "engine", "Small/../Wide", "x" * 255)
 
 
+@mostly_on_one
 def test_hostile_names_are_escaped_from_the_claim_to_the_receipt(lab: Lab) -> None:
     lab.configure(_configuration())
     leases = {one: lab.client.claim(_claim(*one)) for one in NAMES}

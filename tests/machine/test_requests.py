@@ -10,6 +10,7 @@ from typing import Any, Final
 from enforcer.model import Claim, LeaseState
 from enforcer.quantities import MIB, Bytes, Cpus
 from tests.machine.lab import SOCKET, Lab
+from tests.machine.test_machine import mostly_on_one
 
 INSIDE: Final = Path(__file__).parent / "inside"
 _log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ def test_a_thousand_connections_of_one_user_do_not_lock_root_out(lab: Lab) -> No
         crowd.stop()
 
 
+@mostly_on_one
 def test_a_peer_without_the_right_changes_and_sees_its_own_alone(lab: Lab) -> None:
     lease = lab.client.claim(_claim("ann"))
     lab.guest.run("useradd --create-home bob")
