@@ -126,14 +126,21 @@ def _set_limits(
     lowered: dict[Cause, list[str]] = {}
     growing: dict[Cause, list[str]] = {}
     shrinking: dict[Cause, list[str]] = {}
-    for name in one.limits.changed_from(kernel):
-        if name == "io_weight" and None in {kernel.io_weight, one.limits.io_weight}:
-            continue  # no controller for it, or not used
+    for name in differing_limits(one.limits, kernel):
         phase = growing
         if _shrinks(name, one.limits, kernel):
             phase = lowered if name == "memory_min" else shrinking
         phase.setdefault(_cause(one.unit, name, kernel, known), []).append(name)
     return _actions(one, lowered), _actions(one, growing), _actions(one, shrinking)
+
+
+def differing_limits(wanted: Limits, kernel: Limits) -> tuple[str, ...]:
+    """Return the names of a slice's limits that the kernel has otherwise.
+
+    An I/O weight counts where one is wanted, and there is a controller for it.
+    """
+    unused = "io_weight" if None in {kernel.io_weight, wanted.io_weight} else None
+    return tuple(name for name in wanted.changed_from(kernel) if name != unused)
 
 
 def _actions(one: DesiredSlice, fields: Mapping[Cause, list[str]]) -> Iterable[SetLimits]:

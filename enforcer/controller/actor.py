@@ -29,7 +29,7 @@ from enforcer.model import (
 from enforcer.names import UnitName
 from enforcer.ports import SliceSpec
 from enforcer.quantities import CORE, format_bytes, format_cpus
-from enforcer.reconcile import differing
+from enforcer.reconcile import differing, differing_limits
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Actor:
         """Take what is as it ought to be for what we set: after a start, nothing else is known."""
         for unit, one in desired.slices.items():
             cgroup = observed.cgroups.get(unit)
-            if cgroup is not None and cgroup.limits == one.limits:
+            if cgroup is not None and not differing_limits(one.limits, cgroup.limits):
                 self.known[unit] = one.limits
         there = observed.containers or {}
         for container_id, wish in desired.containers.items():

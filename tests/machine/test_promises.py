@@ -161,6 +161,10 @@ def test_a_request_starts_a_daemon_that_was_stopped(lab: Lab) -> None:
     until(lambda: _active(lab) == ["active", "active"])
     assert lab.daemon_pid() not in {0, pid}
     assert limits(lab, lease.unit) == before
+    # It knows what was set before it came, so what somebody else changes is told as that.
+    lab.guest.write(f"{CGROUPS}/{cgroup_path(UnitName(lease.unit))}/memory.max", "max")
+    until(lambda: limits(lab, lease.unit) == before)
+    until(lambda: (lease.unit, "memory_max") in [one[:2] for one in repairs(lab)], 10)
 
 
 def test_a_profiles_weight_reaches_the_disks_scheduler(lab: Lab) -> None:

@@ -42,6 +42,23 @@ async def test_drift_is_undone_and_reported_with_its_time() -> None:
         assert controller.published().counters["drift", "memory_max"] == 1
 
 
+async def test_after_a_start_what_somebody_changes_is_drift_whatever_io_weight_there_is() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        for unit in controller.published().desired.slices:
+            lab.world.kernel.write(unit, "io_weight", 100)  # as kernels do that have one at all
+    after = Lab(lab.world)
+    async with after.running() as controller:
+        lab.world.kernel.write(LEAF, "memory_max", None)
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == 2 * GIB
+        assert [(one.subject, one.what) for one in controller.published().repairs] == [
+            (LEAF, "memory_max")
+        ]
+
+
 async def test_more_repairs_than_are_kept_are_counted_all() -> None:
     lab = Lab()
     async with lab.running() as controller:
