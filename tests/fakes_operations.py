@@ -124,7 +124,11 @@ class FakeOperations:
     def lease(self, lease_id: str) -> Lease:
         found = self.book.get(lease_id)
         if found is None:
-            raise NotFoundError("lease.not-found", "there is no such lease")
+            raise NotFoundError(
+                "lease.not-found",
+                f"there is no lease {lease_id!r}",
+                "it may have ended: its receipt would tell",
+            )
         return found
 
     def placement(self, lease: Lease) -> Placement:

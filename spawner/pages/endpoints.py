@@ -97,27 +97,39 @@ class Catalogue(Endpoint):
         self.reply(told.catalogue(found, status, since))
 
 
-class Lease(Endpoint):
-    """One lease: the user's own, or anybody's for an admin."""
+class _LeaseEndpoint(Endpoint):
+    """What tells of one lease: the user's own, or anybody's for an admin."""
+
+    async def find(self, lease_id: str) -> LeaseReply:
+        """Return the lease; another's is answered like one that is not there.
+
+        Raises:
+            NotFoundError: ``lease.not-found``.
+        """
+        try:
+            lease = await self.service.client.lease(lease_id)
+        except NotFoundError:
+            lease = None
+        if lease is None or not (lease.user == self.person.name or self.person.admin):
+            # in the same words, whatever the daemon's are: nothing is to be learned from them
+            raise NotFoundError("lease.not-found", "there is no such lease", "it may have ended")
+        return lease.model_copy(update={"placement": None})
+
+
+class Lease(_LeaseEndpoint):
+    """One lease's numbers."""
 
     async def get(self, lease_id: str) -> None:
         """Answer it with its bounds."""
-        self.reply(await self._told(await self._find(lease_id)))
+        self.reply(await self._told(await self.find(lease_id)))
 
     async def post(self, lease_id: str) -> None:
         """Give it other numbers; the daemon says whether it may have them."""
         wanted = self.read(ResizeRequest)
-        lease = await self._find(lease_id)
+        lease = await self.find(lease_id)
         changed = await self.service.client.resize(lease.id, wanted.resize())
         await self.service.watch.look()
         self.reply(await self._told(changed))
-
-    async def _find(self, lease_id: str) -> LeaseReply:
-        lease = await self.service.client.lease(lease_id)
-        if lease.user != self.person.name and not self.person.admin:
-            # the daemon's own words for one that is not there: nothing is to be learned from it
-            raise NotFoundError("lease.not-found", "there is no such lease")
-        return lease.model_copy(update={"placement": None})
 
     async def _told(self, lease: LeaseReply) -> LeaseDocument:
         bounds = await self.service.client.bounds(lease.id)

@@ -141,7 +141,7 @@ async def test_the_daemons_errors_are_raised_again(api: ApiUnderTest) -> None:
 
     found = await error(lambda client: client.lease("f" * 32))
     assert (type(found), found.code) == (NotFoundError, "lease.not-found")
-    assert "there is no such lease" in found.message
+    assert "there is no lease" in found.message
     found = await error(lambda client: client.lease("../../etc"))
     assert (type(found), found.code) == (NotFoundError, "lease.not-found")
     found = await error(lambda client: client.claim(Claim(user="a\0b")))

@@ -161,8 +161,9 @@ async def test_a_user_resizes_their_own_server_only(asker: Asker) -> None:
     assert said["bounds"]["mem_limit"] == 40 * GIB
     assert said["lease"]["placement"] is None
     for wanted in (None, {"mem_limit": "1 GiB"}):
-        status, said = await asker.ask("bobs", path, wanted)
-        assert (status, said["code"]) == (404, "lease.not-found")
+        refused = await asker.ask("bobs", path, wanted)
+        assert (refused[0], refused[1]["code"]) == (404, "lease.not-found")
+        assert refused == await asker.ask("bobs", f"api/leases/{'0' * 32}", wanted)
     status, said = await asker.ask("adas", path, {"cpu_limit": 3})
     assert (status, said["lease"]["cpu_limit"]) == (200, 3)
 
