@@ -41,6 +41,7 @@ export class Chart {
           element("span", { class: `enf-swatch enf-swatch-${one.color}${one.dash ? " enf-swatch-dashed" : ""}` }), one.label))),
       this.table);
     this.plot = null;
+    this.observers = [];
   }
 
   update(columns, now) {
@@ -54,13 +55,20 @@ export class Chart {
   draw() {
     if (!this.plot) {
       this.plot = new uPlot(this.options(), this.columns, this.canvas);
-      new ResizeObserver(() => this.plot.setSize(this.size())).observe(this.canvas);
-      new MutationObserver(() => this.plot.redraw(false)).observe(document.documentElement, {
-        attributes: true, attributeFilter: ["data-bs-theme"],
-      });
+      const resized = new ResizeObserver(() => this.plot.setSize(this.size()));
+      const themed = new MutationObserver(() => this.plot.redraw(false));
+      resized.observe(this.canvas);
+      themed.observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme"] });
+      this.observers = [resized, themed];
       return;
     }
     this.plot.setData(this.columns);
+  }
+
+  /** Let go of the page, which would keep what is drawn no more. */
+  end() {
+    for (const one of this.observers) one.disconnect();
+    this.plot?.destroy();
   }
 
   size() {
