@@ -239,7 +239,7 @@ class Play:
             for lease in self.operations.book.live:
                 young = now - lease.created_at < _CONTAINER_SECONDS
                 if lease.state is LeaseState.PENDING and not young:
-                    self.operations.bind(lease.id, f"{lease.id[:12]}")
+                    self.operations.bind(lease.id, f"{lease.id}-container")
             self.pass_time(time.time() - now)
 
 
