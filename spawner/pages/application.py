@@ -74,6 +74,7 @@ def application(service: Service) -> Application:
             (f"{prefix}api/catalogue", endpoints.Catalogue, own),
             (f"{prefix}api/machine", endpoints.Machine, own),
             (f"{prefix}api/leases/{lease}", endpoints.Lease, own),
+            (f"{prefix}api/leases/{lease}/server", endpoints.Charts, own),
             (f"{prefix}api/everyone", endpoints.Everyone, own),
             (f"{prefix}api/stop", endpoints.Stop, own),
             (f"{prefix}api/.*", endpoints.NoEndpoint, own),

@@ -75,7 +75,7 @@ class EventDocument(Reply):
 
 
 class ServerDocument(Reply):
-    """One server of the user: what was granted, what it uses, and what holds it back.
+    """One server: what was granted, what it uses, and what holds it back.
 
     slowed_by: which limit, empty if none; held_back: for what share of the last tick, by the worst
     of its limits. warning: that its memory will soon be full.
@@ -107,6 +107,14 @@ class ReceiptDocument(Reply):
     memory_peak: int
     mem_limit: int
     oom_kills: int
+
+
+class ChartsDocument(Reply):
+    """One server by itself, of which its charts are drawn."""
+
+    at: float
+    tick_seconds: float
+    server: ServerDocument
 
 
 class MineDocument(Reply):

@@ -10,7 +10,7 @@ from pydantic import Field
 from enforcer.api.types import LeaseReply, Request, ResizeRequest
 from enforcer.errors import EnforcerError, ForbiddenError, NotFoundError
 from spawner.pages import hub, overview, told
-from spawner.pages.documents import LeaseDocument, MineDocument, ServerDocument
+from spawner.pages.documents import ChartsDocument, LeaseDocument, MineDocument, ServerDocument
 from spawner.pages.handlers import Endpoint, Page
 
 _RECEIPTS: Final = 20
@@ -54,7 +54,23 @@ class NoEndpoint(Endpoint):
         self.send_error(404)
 
 
-class Mine(Endpoint):
+class _ServerEndpoint(Endpoint):
+    """What tells of servers."""
+
+    async def server(self, lease: LeaseReply, since: float) -> tuple[ServerDocument, float]:
+        """Return a server with its samples after `since`, and how many seconds a tick has.
+
+        Raises:
+            NotFoundError: it has ended since.
+        """
+        client, named = self.service.client, lease.user != self.person.name
+        history = await client.history(lease.id)
+        why = await client.explain(lease.user, lease.server)
+        found = told.server(lease, history.samples, why, since, named=named)
+        return found, history.tick_seconds
+
+
+class Mine(_ServerEndpoint):
     """The user's own servers."""
 
     async def get(self) -> None:
@@ -63,7 +79,7 @@ class Mine(Endpoint):
         status = await client.status()
         leases = await client.leases(user)
         receipts = await client.receipts(user, _RECEIPTS)
-        servers = [self._server(one, since) for one in leases if one.user == user]
+        servers = [self._running(one, since) for one in leases if one.user == user]
         found = [one for one in await asyncio.gather(*servers) if one is not None]
         self.reply(
             MineDocument(
@@ -74,14 +90,13 @@ class Mine(Endpoint):
             )
         )
 
-    async def _server(self, lease: LeaseReply, since: float) -> tuple[ServerDocument, float] | None:
-        client = self.service.client
+    async def _running(
+        self, lease: LeaseReply, since: float
+    ) -> tuple[ServerDocument, float] | None:
         try:
-            history = await client.history(lease.id)
-            why = await client.explain(lease.user, lease.server)
+            return await self.server(lease, since)
         except NotFoundError:  # it has ended since
             return None
-        return told.server(lease, history.samples, why, since), history.tick_seconds
 
 
 class Catalogue(Endpoint):
@@ -134,6 +149,18 @@ class Lease(_LeaseEndpoint):
     async def _told(self, lease: LeaseReply) -> LeaseDocument:
         bounds = await self.service.client.bounds(lease.id)
         return LeaseDocument(lease=lease.model_copy(update={"placement": None}), bounds=bounds)
+
+
+class Charts(_LeaseEndpoint, _ServerEndpoint):
+    """One lease's server, by itself."""
+
+    async def get(self, lease_id: str) -> None:
+        """Answer it, with the samples after ``?since=``."""
+        since = self.since()
+        lease = await self.find(lease_id)
+        status = await self.service.client.status()
+        server, tick_seconds = await self.server(lease, since)
+        self.reply(ChartsDocument(at=status.at, tick_seconds=tick_seconds, server=server))
 
 
 class Machine(Endpoint):

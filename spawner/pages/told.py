@@ -35,7 +35,6 @@ _WAITING: Final = 0.10
 _NEARLY_FULL: Final = 0.85
 _SOON_SECONDS: Final = 600.0
 _TREND_SECONDS: Final = 60.0
-_NOT_OWN: Final = "the machine, or a level above your server, was full; it was not your own limit"
 
 
 def trouble(error: EnforcerError) -> Trouble:
@@ -66,17 +65,25 @@ def catalogue(
 
 
 def server(
-    lease: LeaseReply, samples: Sequence[SampleReply], told: ExplainReply, since: float
+    lease: LeaseReply,
+    samples: Sequence[SampleReply],
+    told: ExplainReply,
+    since: float,
+    *,
+    named: bool = False,
 ) -> ServerDocument:
-    """Tell of one server; of its samples only those after `since`."""
+    """Tell of one server, its user or somebody else; of its samples only those after `since`.
+
+    named: it is somebody else, to whom the user is named.
+    """
     return ServerDocument(
         lease=lease,
         summary=told.summary,
         slowed_by=slowed_by(told),
         held_back=held_back(told),
-        warning=warning(lease, samples),
+        warning=warning(lease, samples, named=named),
         notes=lease.notes,
-        events=kills(samples),
+        events=kills(samples, f"{lease.user}'s" if named else "your"),
         samples=columns([one for one in samples if one.at > since]),
     )
 
@@ -125,8 +132,11 @@ def slowed_by(told: ExplainReply) -> str:
     return f"{owner} memory limit ({format_bytes(level.mem_used)}{limit} in use)"
 
 
-def warning(lease: LeaseReply, samples: Sequence[SampleReply]) -> str:
-    """Warn before the memory limit is reached: nearly full, or full soon at this pace."""
+def warning(lease: LeaseReply, samples: Sequence[SampleReply], *, named: bool = False) -> str:
+    """Warn before the memory limit is reached: nearly full, or full soon at this pace.
+
+    named: it is not the user who is warned, and who could free memory.
+    """
     if lease.state is not LeaseState.BOUND or not samples or not lease.mem_limit:
         return ""
     used, limit = samples[-1].memory, lease.mem_limit
@@ -137,7 +147,8 @@ def warning(lease: LeaseReply, samples: Sequence[SampleReply]) -> str:
     said = f"{format_bytes(used)} of {format_bytes(limit)} of memory are in use"
     if seconds is not None and soon:
         said += f"; at this pace it is full in {_duration(seconds)}"
-    return f"{said}. At the limit a kernel is killed: save your work, or free memory."
+    advice = "" if named else ": save your work, or free memory"
+    return f"{said}. At the limit a kernel is killed{advice}."
 
 
 def _seconds_left(samples: Sequence[SampleReply], limit: int) -> float | None:
@@ -158,14 +169,17 @@ def _duration(seconds: float) -> str:
     return f"about {round(seconds / 60)} min"
 
 
-def kills(samples: Iterable[SampleReply]) -> list[EventDocument]:
-    """Tell of the processes that were killed in a server that runs on."""
+def kills(samples: Iterable[SampleReply], whose: str = "your") -> list[EventDocument]:
+    """Tell of the processes that were killed in a server that runs on; `whose` it is."""
     found = []
+    not_own = (
+        f"the machine, or a level above {whose} server, was full; it was not {whose} own limit"
+    )
     for one in samples:
         limit = "memory" if one.mem_limit is None else format_bytes(one.mem_limit)
         for count, why in (
             (one.oom_own, f"{limit} limit reached"),
-            (one.oom_kills - one.oom_own, _NOT_OWN),
+            (one.oom_kills - one.oom_own, not_own),
         ):
             if count:
                 said = f"{_times(count)} killed at {{at}}: {why}."

@@ -54,6 +54,12 @@ def test_the_table_is_sorted_and_searched(visit: Visit) -> None:
     users = page.locator("#enforcer-leases tr:visible th")
     expect(users.first).to_be_visible()
     visit.shoot(page, "admin-light")
+    for width in (701, 961, 1101):  # a list of four columns, a table, one with its buttons in a row
+        page.set_viewport_size({"width": width, "height": 900})
+        edges = """one => [one, one.previousElementSibling]
+          .map((each) => Math.round(each.getBoundingClientRect().right))"""
+        table, header = page.locator(".enf-leases").evaluate(edges)
+        assert table <= header, width
     page.get_by_role("button", name="User").click()
     expect(page.locator("th[aria-sort=ascending]")).to_have_text("User")
     names = users.all_inner_texts()
@@ -65,6 +71,67 @@ def test_the_table_is_sorted_and_searched(visit: Visit) -> None:
     page.get_by_label("Find").fill("")
     expect(page.get_by_text(HOSTILE).first).to_be_visible()
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_an_admin_follows_somebodys_server_while_its_charts_are_open(visit: Visit) -> None:
+    page = visit.open("ada", ADMIN)
+    button = page.get_by_role("button", name="Charts of dave's server")
+    button.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="dave's server")
+    expect(button).to_have_attribute("aria-expanded", "true")
+    expect(dialog.locator("canvas")).to_have_count(2)
+    expect(dialog).to_contain_text("Profile Small, image SingleUser: up to 2 cores")
+    readout = dialog.locator(".enf-readout").first
+    expect(readout).to_contain_text("used")
+    expect(readout).not_to_have_text(readout.inner_text())
+    dialog.locator("summary").first.click()
+    assert dialog.locator("details").first.locator("tbody tr").count() >= 10
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(button).to_be_focused()
+    expect(button).to_have_attribute("aria-expanded", "false")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2500)
+    assert asked
+    assert not [url for url in asked if "/server" in url]
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_role("button", name="Close")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(button).to_be_focused()
+
+
+def test_charts_that_are_open_tell_that_their_server_has_ended(visit: Visit) -> None:
+    mine = visit.open("alice", "/hub/spawn/alice/brief")
+    mine.get_by_role("radio", name="Small").check()
+    mine.get_by_role("button", name="Start").click()
+    mine.wait_for_url("**/user/alice/brief/**")
+    page = visit.open("ada", ADMIN)
+    page.get_by_role("button", name="Charts of alice's server brief").click()
+    dialog = page.get_by_role("dialog", name="alice's server brief")
+    expect(dialog.locator("canvas")).to_have_count(2)
+    other = visit.open("ada", ADMIN)
+    other.get_by_role("button", name="Stop alice's server brief").click()
+    other.get_by_role("dialog").get_by_role("button", name="Stop it").click()
+    expect(dialog).to_contain_text("This server has ended.")
+    expect(dialog.locator(".enf-badge")).to_have_text("ended")
+    expect(dialog.locator("canvas")).to_have_count(2)
+    visit.shoot(page, "admin-charts-ended")
+    expect(page.locator("#enforcer-leases tr", has_text="brief")).to_have_count(0)
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("heading", name="Servers", exact=True)).to_be_focused()
+
+
+def test_charts_for_admins_in_every_look(visit: Visit) -> None:
+    def ready(page: Page) -> None:
+        page.get_by_role("button", name="Charts of carol's server gpu").click()
+        dialog = page.get_by_role("dialog", name="carol's server gpu")
+        expect(dialog.locator("canvas")).to_have_count(2)
+        expect(dialog).to_contain_text("Memory is running out.")
+        assert dialog.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+    visit.shoot_looks("ada", ADMIN, "admin-charts", ready, tuple(LOOKS))
 
 
 def test_an_admin_resizes_somebodys_server(visit: Visit) -> None:
@@ -85,7 +152,7 @@ def test_an_admin_stops_a_server_through_the_hub(visit: Visit) -> None:
     mine.wait_for_url("**/user/alice/stopped/**")
     page = visit.open("ada", ADMIN)
     row = page.locator("#enforcer-leases tr", has_text="stopped")
-    row.get_by_role("button", name="Stop server stopped of alice").click()
+    row.get_by_role("button", name="Stop alice's server stopped").click()
     page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
     expect(page.locator("#enforcer-outcome")).to_contain_text("The hub is stopping")
     expect(row).to_have_count(0)

@@ -39,6 +39,22 @@ def test_pages_stay_and_say_that_what_they_show_is_old(visit: Visit) -> None:
     visit.world.tell("leave")
 
 
+def test_charts_that_an_admin_has_open_stay_and_are_old(visit: Visit) -> None:
+    page = visit.open("ada", "/services/enforcer/admin")
+    page.get_by_role("button", name="Charts of dave's server").click()
+    dialog = page.get_by_role("dialog", name="dave's server")
+    expect(dialog.locator("canvas")).to_have_count(2)
+    visit.world.tell("leave")
+    expect(dialog.locator(".enf-notice")).to_contain_text(DOWN)
+    expect(dialog.locator(".enf-notice")).to_contain_text("Last seen at")
+    expect(page.locator("dialog.enf-old")).to_have_count(1)
+    expect(dialog.locator("canvas")).to_have_count(2)
+    visit.shoot(page, "admin-charts-daemon-down")
+    visit.world.tell("come_back")
+    expect(dialog.locator(".enf-notice-bad")).to_have_count(0, timeout=40_000)
+    expect(page.locator("dialog.enf-old")).to_have_count(0)
+
+
 def test_the_form_says_that_nothing_can_start(visit: Visit) -> None:
     visit.world.tell("leave")
     page = visit.open("bob", "/hub/spawn/bob/third")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest_asyncio
 from jupyterhub.services.auth import HubOAuth
 from yarl import URL
 
-from enforcer.model import Claim, Resize
+from enforcer.model import Claim, EndReason, Resize, Usage
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
 from spawner.pages.application import serving
 from spawner.pages.settings import Settings
@@ -166,6 +167,46 @@ async def test_a_user_resizes_their_own_server_only(asker: Asker) -> None:
         assert refused == await asker.ask("bobs", f"api/leases/{'0' * 32}", wanted)
     status, said = await asker.ask("adas", path, {"cpu_limit": 3})
     assert (status, said["lease"]["cpu_limit"]) == (200, 3)
+
+
+@pytest.mark.asyncio
+async def test_one_server_with_its_history_is_told_to_its_user_and_to_admins_only(
+    asker: Asker,
+) -> None:
+    lease = await lease_of(asker, "alice")
+    await lease_of(asker, "bob")
+    path = f"api/leases/{lease}/server"
+    _, mine = await asker.ask("alices", "api/mine")
+    told = {"at": mine["at"], "tick_seconds": mine["tick_seconds"], "server": mine["servers"][0]}
+    assert await asker.ask("alices", path) == (200, told)
+    assert await asker.ask("adas", path) == (200, told)
+    times = told["server"]["samples"]["at"]
+    _, newer = await asker.ask("adas", f"{path}?since={times[-2]}")
+    assert newer["server"]["samples"]["at"] == times[-1:]
+    refused = await asker.ask("bobs", path)
+    assert (refused[0], refused[1]["code"]) == (404, "lease.not-found")
+    assert refused == await asker.ask("bobs", f"api/leases/{'0' * 32}/server")
+    status, said = await asker.ask("adas", f"{path}?since=x")
+    assert (status, said["code"]) == (400, "query.invalid")
+    asker.api.operations.end(lease, EndReason.STOPPED)
+    for token in ("alices", "adas"):
+        assert await asker.ask(token, path) == refused
+
+
+@pytest.mark.asyncio
+async def test_an_admin_is_not_told_to_save_the_work_of_somebody_else(asker: Asker) -> None:
+    operations = asker.api.operations
+    lease = operations.lease(await lease_of(asker, "alice"))
+    full = Usage(memory_current=Bytes(lease.grant.mem_limit - 1))
+    operations.usage = {lease.unit: full}
+    operations.tick()
+    operations.usage = {lease.unit: replace(full, oom_kills=1)}
+    operations.tick()
+    for token, work, whose in (("alices", True, "your"), ("adas", False, "alice's")):
+        _, said = await asker.ask(token, f"api/leases/{lease.id}/server")
+        assert ("save your work" in said["server"]["warning"]) is work
+        assert "At the limit a kernel is killed" in said["server"]["warning"]
+        assert f"it was not {whose} own limit" in said["server"]["events"][0]["sentence"]
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,7 @@
 
 import { ownService, repeat, trouble } from "./api.js";
 import { bar, element, notice, say, setBar } from "./dom.js";
+import { openFollow } from "./follow.js";
 import { openResize } from "./resize.js";
 import { cores, duration, memory, memoryOf, number, percent, sentence, time } from "./words.js";
 
@@ -109,11 +110,12 @@ function arrange() {
 /** One lease, made once and updated, so that a button keeps the focus. */
 class Row {
   constructor(lease) {
-    const who = lease.server ? `server ${lease.server} of ${lease.user}` : `${lease.user}'s server`;
+    const who = lease.server ? `${lease.user}'s server ${lease.server}` : `${lease.user}'s server`;
     this.cells = Object.fromEntries(["State", "CPU", "Memory", "Guaranteed", "Held back", "Since"].map((name) => [name, element("td", { "data-label": name })]));
     this.bars = { CPU: bar([{ share: 0, kind: "used" }], 5), Memory: bar([{ share: 0, kind: "used" }], 5) };
     this.texts = { CPU: element("span"), Memory: element("span") };
     for (const name of ["CPU", "Memory"]) this.cells[name].append(this.texts[name], this.bars[name]);
+    this.charts = element("button", { type: "button", class: "enf-button", "aria-label": `Charts of ${who}`, "aria-haspopup": "dialog", "aria-expanded": "false", onclick: () => follow(lease, who, this.charts) }, "Charts");
     this.resize = element("button", { type: "button", class: "enf-button", "aria-label": `Resize ${who}`, onclick: () => resize(lease, who) }, "Resize");
     this.stop = element("button", { type: "button", class: "enf-button enf-button-bad", "aria-label": `Stop ${who}`, onclick: () => stop(lease, who, this.stop) }, "Stop");
     this.element = element("tr", {},
@@ -121,7 +123,7 @@ class Row {
       element("td", { "data-label": "Server" }, lease.server || "default"),
       element("td", { "data-label": "Profile" }, lease.profile),
       ...Object.values(this.cells),
-      element("td", { "data-label": "Actions", class: "enf-actions" }, this.resize, this.stop, this.resized = element("span", { class: "enf-resized", title: "resized, then back to what it had" })));
+      element("td", { "data-label": "Actions", class: "enf-actions" }, this.charts, this.resize, this.stop, this.resized = element("span", { class: "enf-resized", title: "resized, then back to what it had" })));
   }
 
   update(lease) {
@@ -137,13 +139,22 @@ class Row {
     this.cells["Held back"].classList.toggle("enf-hot", (used?.throttled ?? 0) >= 0.2);
     say(this.cells.Since, duration(at - lease.created_at));
     say(this.resized, lease.resized_until ? `until ${time(lease.resized_until)}` : "");
-    this.resize.hidden = lease.state === "queued";
+    this.charts.hidden = this.resize.hidden = lease.state === "queued";
   }
 
   level(name, share) {
     setBar(this.bars[name], [share]);
     this.bars[name].lastChild.setAttribute("class", `enf-bar-${share > 0.9 ? "bad" : share > 0.75 ? "warn" : "used"}`);
   }
+}
+
+function follow(lease, who, button) {
+  button.setAttribute("aria-expanded", "true");
+  openFollow(service, lease.id, who, () => {
+    button.setAttribute("aria-expanded", "false");
+    // the dialog gives the focus back to the button, unless that has gone with its server
+    if (!button.isConnected) document.getElementById("enforcer-servers").focus();
+  });
 }
 
 function resize(lease, who) {

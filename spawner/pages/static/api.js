@@ -118,14 +118,14 @@ class Pass {
 
 /**
  * Look again and again: every `seconds()`, more slowly after failures, not at all while nobody sees
- * the page. Returns a function that looks at once.
+ * the page, and no more once `signal` is aborted. Returns a function that looks at once.
  */
-export function repeat(look, seconds) {
+export function repeat(look, seconds, signal = new AbortController().signal) {
   let timer = null;
   let running = false;
   let failures = 0;
   const again = async () => {
-    if (running) return;
+    if (running || signal.aborted) return;
     running = true;
     clearTimeout(timer);
     try {
@@ -137,12 +137,13 @@ export function repeat(look, seconds) {
       running = false;
     }
     const wait = Math.min(30, seconds() * 2 ** Math.min(failures, 4));
-    if (!document.hidden) timer = setTimeout(again, wait * 1000);
+    if (!document.hidden && !signal.aborted) timer = setTimeout(again, wait * 1000);
   };
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
     if (!document.hidden) again();
-  });
+  }, { signal });
+  signal.addEventListener("abort", () => clearTimeout(timer));
   again();
   return again;
 }
