@@ -203,9 +203,11 @@ class Api:
         """Return the lease of the path; another's is answered like one that is not there."""
         lease_id = call.path["lease_id"]
         if _LEASE_ID.fullmatch(lease_id):
-            lease = self._operations.lease(lease_id)
-            if call.peer.may_act_for(lease.user):
-                return lease
+            # another's is answered in the very words of one that is not there
+            with suppress(NotFoundError):
+                lease = self._operations.lease(lease_id)
+                if call.peer.may_act_for(lease.user):
+                    return lease
         raise NotFoundError(
             "lease.not-found",
             f"there is no lease {ascii(lease_id)[1:-1][:40]}",

@@ -143,7 +143,11 @@ async def test_a_user_acts_for_nobody_else(api: Caller) -> None:
         ("DELETE", one, None),
         ("PATCH", one, {"cpu_limit": 1}),
     ):
-        assert await api.refused(method, target, body, uid=ALICE) == (404, "lease.not-found")
+        status, said = await api.ask(method, target, body, uid=ALICE)
+        assert (status, said["code"]) == (404, "lease.not-found")
+        nobodys = target.replace(lease["id"], NOWHERE)
+        status, absent = await api.ask(method, nobodys, body, uid=ALICE)
+        assert (status, absent) == (404, {**said, "detail": f"there is no lease {NOWHERE}"})
     for target in ("/v1/leases", "/v1/receipts", "/v1/explain", "/v1/catalogue"):
         assert await api.refused("GET", f"{target}?user=bob", uid=ALICE) == (
             403,
