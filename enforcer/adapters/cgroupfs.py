@@ -27,9 +27,9 @@ _LIMITS: Final = tuple(LIMIT_FIELDS)
 _REST: Final = 20
 """Looking through one container's processes takes one part in so many of the time at most: a
 fork bomb has another number of them at each look, and would slow down the machine through us."""
-_PAUSE_SECONDS: Final = 0.02
+_PAUSE_SECONDS: Final = 0.05
 """Between two times that the kernel is listened to: what comes a thousand times a second from
-cgroups at their limits is taken in fifty times, and a repair still comes at once."""
+cgroups at their limits is taken in twenty times, and a repair still comes at once."""
 _Scope = tuple[ContainerLimits, Usage, int | None]
 _OTHERS: Final = 512
 """Descriptors left for everything else: connections, the ledger, Docker."""

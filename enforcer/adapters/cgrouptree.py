@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from enforcer.adapters.cgroupfiles import EVENT_COUNTS, NOTIFIED
-from enforcer.adapters.inotify import Event, Inotify, Mask
+from enforcer.adapters.inotify import NO_WATCH, Event, Inotify, Mask
 from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import LIMIT_FILES, Change
 
@@ -59,18 +59,13 @@ class CgroupTree:
         events = self._inotify.read() if self._inotify else []
         if not self._complete:
             self._rescan()
-        elif any(Mask.OVERFLOW in event.mask for event in events):
+        elif any(event.watch == NO_WATCH for event in events):
             log.warning("the kernel dropped inotify events: everything is read again")
             self._rescan()
             self._tell(ROOT, "")
         else:
-            written: set[Event] = set()
             for event in events:
-                # a file that was written ten times over need be looked at once
-                if event not in written:
-                    self._apply(event)
-                if Mask.MODIFY in event.mask:
-                    written.add(event)
+                self._apply(event)
 
     @property
     def has_changes(self) -> bool:
@@ -155,20 +150,21 @@ class CgroupTree:
         path = self._watches.get(event.watch)
         if path is None:
             return
-        if Mask.IGNORED in event.mask:
+        if event.mask == Mask.MODIFY:
+            self._apply_written(path, event.name)
+        elif Mask.IGNORED in event.mask:
             del self._watches[event.watch]
-        elif Mask.ISDIR in event.mask:
-            if _is_ours(event.name):
-                self._apply_directory(event, _join(path, event.name))
-        elif Mask.DELETE in event.mask or event.name not in _TOLD:
-            pass  # not ours to tell, or told as the end of its cgroup
-        elif event.name in EVENT_COUNTS:
+        elif Mask.ISDIR in event.mask and _is_ours(event.name):
+            self._apply_directory(event, _join(path, event.name))
+
+    def _apply_written(self, path: str, name: str) -> None:
+        if name in EVENT_COUNTS:
             # not looked at now: by the next reading it will have moved many times more
-            self.counted.setdefault(path, set()).add(event.name)
-            self._tell(_slice_of(path), event.name)
-        elif self._is_news(path, event.name):
+            self.counted.setdefault(path, set()).add(name)
+            self._tell(_slice_of(path), name)
+        elif name in _TOLD and self._is_news(path, name):
             self.stale.add(path)
-            self._tell(_slice_of(path), event.name)
+            self._tell(_slice_of(path), name)
 
     def _apply_directory(self, event: Event, path: str) -> None:
         if Mask.CREATE not in event.mask:

@@ -9,10 +9,16 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 _HEADER: Final = struct.Struct("iIII")
 _ROOM: Final = 64 * 1024
+_MOST_KNOWN: Final = 4096
+"""Records. Cgroups at their limits send the same few a thousand times a second."""
+
+
+NO_WATCH: Final = -1
 
 
 class Mask(enum.IntFlag):
@@ -31,7 +37,10 @@ class Mask(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: the watch it came from (−1 with OVERFLOW), what happened, and to which name."""
+    """One event: the watch it came from, what happened, and to which name.
+
+    watch: NO_WATCH where events were lost (OVERFLOW).
+    """
 
     watch: int
     mask: Mask
@@ -81,14 +90,24 @@ class Inotify:
         raise problem
 
     def read(self) -> list[Event]:
-        """Return what has happened since the last call, in order; empty when nothing has."""
+        """Return what has happened since the last call, in order; empty when nothing has.
+
+        A file that was written ten times over is in it once, at its first place.
+        """
         events: list[Event] = []
+        written: set[bytes] = set()
         while self._fd >= 0:
             try:
                 buffer = os.read(self._fd, _ROOM)
             except BlockingIOError:
                 break
-            events.extend(parse_events(buffer))
+            for record in split_records(buffer):
+                if record in written:
+                    continue
+                event = parse_record(record)
+                if event.mask == Mask.MODIFY:
+                    written.add(record)
+                events.append(event)
         return events
 
     def close(self) -> None:
@@ -98,15 +117,20 @@ class Inotify:
             self._fd = -1
 
 
-def parse_events(buffer: bytes) -> Iterator[Event]:
-    """Split what the kernel returned; names are padded with NULs (inotify(7))."""
+def split_records(buffer: bytes) -> Iterator[bytes]:
+    """Split what the kernel returned into events."""
     offset = 0
     while offset < len(buffer):
-        watch, mask, _, length = _HEADER.unpack_from(buffer, offset)
-        offset += _HEADER.size
-        name = buffer[offset : offset + length].rstrip(b"\0")
-        offset += length
-        yield Event(watch, Mask(mask), os.fsdecode(name))
+        end = offset + _HEADER.size + _HEADER.unpack_from(buffer, offset)[3]
+        yield buffer[offset:end]
+        offset = end
+
+
+@lru_cache(maxsize=_MOST_KNOWN)
+def parse_record(record: bytes) -> Event:
+    """Parse one event; the name is padded with NULs (inotify(7))."""
+    watch, mask, _, _ = _HEADER.unpack_from(record)
+    return Event(watch, Mask(mask), os.fsdecode(record[_HEADER.size :].rstrip(b"\0")))
 
 
 def _error() -> OSError:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from enforcer.adapters.inotify import Event, Inotify, Mask, parse_events
+from enforcer.adapters.inotify import Event, Inotify, Mask, parse_record, split_records
 
 ALL = Mask.MODIFY | Mask.CREATE | Mask.DELETE
 
@@ -28,6 +28,21 @@ def test_a_directory_that_comes_and_goes_is_seen(tmp_path: Path) -> None:
     assert [event.name for event in events] == ["a.slice", "a.slice"]
     assert [Mask.CREATE in event.mask for event in events] == [True, False]
     assert all(Mask.ISDIR in event.mask for event in events)
+
+
+def test_what_was_written_again_and_again_is_told_once(tmp_path: Path) -> None:
+    with Inotify() as inotify:
+        watch = inotify.add(str(tmp_path), Mask.MODIFY)
+        files = [(tmp_path / name).open("wb", buffering=0) for name in ("one", "two")]
+        for file in files * 3:
+            file.write(b"x")
+        events = inotify.read()
+        files[0].write(b"x")
+        again = inotify.read()
+        for file in files:
+            file.close()
+    assert [(event.watch, event.name) for event in events] == [(watch, "one"), (watch, "two")]
+    assert [event.name for event in again] == ["one"]
 
 
 def test_reading_when_nothing_has_happened_returns_at_once(tmp_path: Path) -> None:
@@ -66,7 +81,7 @@ def test_a_closed_instance_has_no_events(tmp_path: Path) -> None:
 def test_names_lose_their_padding_and_overflow_has_none() -> None:
     buffer = struct.pack("iIII", 1, Mask.MODIFY, 0, 16) + b"cpu.max".ljust(16, b"\0")
     buffer += struct.pack("iIII", -1, Mask.OVERFLOW, 0, 0)
-    assert list(parse_events(buffer)) == [
+    assert [parse_record(record) for record in split_records(buffer)] == [
         Event(1, Mask.MODIFY, "cpu.max"),
         Event(-1, Mask.OVERFLOW, ""),
     ]

@@ -334,7 +334,7 @@ def test_weights_are_in_proportion_to_guarantee_and_an_equal_share() -> None:
     assert found[B.unit] == round(32.5)
     assert found[next(iter(ancestors(B.unit)))] == found[B.unit]
     assert found[ROOT] == 1680
-    assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 20
+    assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 50
 
 
 def test_under_caps_who_was_promised_nothing_waits_for_the_others() -> None:
@@ -371,7 +371,7 @@ def test_the_host_goes_first_until_it_has_taken_from_a_promise_for_some_time() -
     assert short == [True] * PRESSING + [False] * (10 - PRESSING)
     # who was promised nothing has to give way
     history = simulate(TWO_CPUS, [B], {B.unit: Load(2)}, 10, host=host)
-    assert all(tick.used[B.unit] == pytest.approx(2 * 20 / 120, rel=0.02) for tick in history)
+    assert all(tick.used[B.unit] == pytest.approx(2 * 50 / 150, rel=0.02) for tick in history)
 
 
 def test_the_host_presses_no_more_once_there_has_been_idle_cpu_for_a_while() -> None:
