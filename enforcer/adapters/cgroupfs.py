@@ -24,7 +24,7 @@ from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import Change
 
 _LIMITS: Final = tuple(LIMIT_FIELDS)
-_REST: Final = 20
+_REST: Final = 50
 """Looking through one container's processes takes one part in so many of the time at most: a
 fork bomb has another number of them at each look, and would slow down the machine through us."""
 _PAUSE_SECONDS: Final = 0.05

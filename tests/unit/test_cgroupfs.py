@@ -390,11 +390,11 @@ def test_a_fork_bomb_is_not_looked_through_all_the_time(root: Path, proc: Path) 
     process(proc, 51, SCOPE_PATH, 0, session=51)
     (root / SCOPE_PATH / "cgroup.procs").write_text("42\n51\n")
     (root / SCOPE_PATH / "pids.current").write_text("8\n")
-    clock.now = 18.9
+    clock.now = 48.9
     assert _score(kernel) == 0  # as it was when last looked at
-    clock.now = 19.1
+    clock.now = 49.1
     assert _score(kernel) == UNEVEN
-    clock.now = 38.0
+    clock.now = 98.0
     (root / SCOPE_PATH / "memory.current").write_text(f"{1 << 29}\n")  # a hog cannot hide in it
     kernel.set_oom_score_adj(SCOPE_PATH, 0)
     assert _score(kernel) == 0
