@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import pytest
+
 from enforcer.api.types import LeaseReply
 from enforcer.model import Claim, EndReason, LeaseState
 from enforcer.names import ENGINE, UnitName, cgroup_path, profile_slice, user_slice
@@ -88,6 +90,7 @@ def test_a_limit_somebody_raised_and_outgrew_is_reported_and_put_back_without_a_
     assert lab.client.lease(lease.id).state is LeaseState.BOUND
 
 
+@pytest.mark.long
 def test_explain_names_the_quota_that_throttled_and_how_often(lab: Lab) -> None:
     """Both may use all of the profile's quota, so it is what runs out, and neither's own."""
     leases = [lab.client.claim(_claim(user, "Shared")) for user in ("ann", "bob")]
@@ -120,6 +123,7 @@ def test_explain_names_the_quota_that_throttled_and_how_often(lab: Lab) -> None:
     assert levels[SHARED]["cpu_limit"] == int(quota) / int(period)
 
 
+@pytest.mark.long
 def test_who_waits_in_the_queue_is_placed_in_order_as_room_comes_free(lab: Lab) -> None:
     total = 'mem_total = "512 MiB"\n'
     lab.configure(CONFIG.replace(total, f'{total}admission = "queue"\n'))
@@ -167,6 +171,7 @@ def test_a_request_starts_a_daemon_that_was_stopped(lab: Lab) -> None:
     until(lambda: (lease.unit, "memory_max") in [one[:2] for one in repairs(lab)], 10)
 
 
+@pytest.mark.long
 def test_a_profiles_weight_reaches_the_disks_scheduler(lab: Lab) -> None:
     lab.guest.run("echo bfq > /sys/block/vda/queue/scheduler")
     small = "[resource_profiles.Small]\n"
