@@ -357,8 +357,9 @@ def test_one_thread_that_was_promised_a_core_and_never_sleeps_goes_before_all_ot
     in_a_hurry = replace(CAPPED, hurried=frozenset({A.unit}))
     found = weights(TWO_CPUS, [A, B], [], {}, in_a_hurry)
     assert found[A.unit] == found[user_slice(A.profile, A.user)] == round(132.5 * 8)
-    assert (found[WORKLOAD], found[ENGINE], found[B.unit]) == (165, 10, 1)
-    assert weights(TWO_CPUS, [A, B], [], {}, replace(in_a_hurry, caps={}))[A.unit] == round(132.5)
+    assert (found[ROOT], found[WORKLOAD], found[ENGINE], found[B.unit]) == (100, 165, 10, 1)
+    alone = weights(TWO_CPUS, [A, B], [], {}, replace(in_a_hurry, caps={}))
+    assert (alone[ROOT], alone[A.unit]) == (50, round(132.5))
     assert not in_a_hurry.settles_as(CAPPED)
 
 
