@@ -334,7 +334,7 @@ def test_weights_are_in_proportion_to_guarantee_and_an_equal_share() -> None:
     assert found[B.unit] == round(32.5)
     assert found[next(iter(ancestors(B.unit)))] == found[B.unit]
     assert found[ROOT] == 1680
-    assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 50
+    assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 75
 
 
 def test_under_caps_who_was_promised_nothing_waits_for_the_others() -> None:
@@ -359,7 +359,7 @@ def test_one_thread_that_was_promised_a_core_and_never_sleeps_goes_before_all_ot
     assert found[A.unit] == found[user_slice(A.profile, A.user)] == round(132.5 * 8)
     assert (found[ROOT], found[WORKLOAD], found[ENGINE], found[B.unit]) == (100, 165, 10, 1)
     alone = weights(TWO_CPUS, [A, B], [], {}, replace(in_a_hurry, caps={}))
-    assert (alone[ROOT], alone[A.unit]) == (50, round(132.5))
+    assert (alone[ROOT], alone[A.unit]) == (75, round(132.5))
     assert not in_a_hurry.settles_as(CAPPED)
 
 
@@ -372,7 +372,7 @@ def test_the_host_goes_first_until_it_has_taken_from_a_promise_for_some_time() -
     assert short == [True] * PRESSING + [False] * (10 - PRESSING)
     # who was promised nothing has to give way
     history = simulate(TWO_CPUS, [B], {B.unit: Load(2)}, 10, host=host)
-    assert all(tick.used[B.unit] == pytest.approx(2 * 50 / 150, rel=0.02) for tick in history)
+    assert all(tick.used[B.unit] == pytest.approx(2 * 75 / 175, rel=0.02) for tick in history)
 
 
 def test_the_host_presses_no_more_once_there_has_been_idle_cpu_for_a_while() -> None:
