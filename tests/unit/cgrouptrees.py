@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName
+
 LEAF_FILES = {
     "cgroup.events": "populated 1\nfrozen 0\n",
     "cgroup.procs": "",
@@ -42,6 +44,40 @@ LEAF_FILES = {
     "cpuset.cpus": "2-3\n",
 }
 
+ID = "0123456789abcdef" * 4
+OTHER_ID = "fedcba9876543210" * 4
+SMALL = UnitName("jupyter-workload-small.slice")
+A = UnitName("jupyter-a.slice")
+ALICE = UnitName("jupyter-workload-small-alice.slice")
+LEAF = UnitName("jupyter-workload-small-alice-default.slice")
+LEAF_PATH = f"{ROOT}/{WORKLOAD}/{SMALL}/{ALICE}/{LEAF}"
+SCOPE_PATH = f"{LEAF_PATH}/docker-{ID}.scope"
+
+TREE: dict[str, object] = {
+    "cpu.stat": "usage_usec 9000\nuser_usec 8000\nsystem_usec 1000\n",
+    "init.scope": {"cpu.weight": "100\n"},
+    "system.slice": {
+        "cpu.weight": "250\n",
+        "docker.service": {f"docker-{OTHER_ID}.scope": LEAF_FILES},
+    },
+    "user.slice": {},
+    ROOT: {
+        **LEAF_FILES,
+        ENGINE: {"cpu.stat": "usage_usec 1\nuser_usec 1\nsystem_usec 0\n"},
+        WORKLOAD: {
+            **LEAF_FILES,
+            ADOPTED: LEAF_FILES,
+            SMALL: {
+                **LEAF_FILES,
+                ALICE: {
+                    **LEAF_FILES,
+                    LEAF: {**LEAF_FILES, f"docker-{ID}.scope": LEAF_FILES},
+                },
+            },
+        },
+    },
+}
+
 
 def build(directory: Path, tree: Mapping[str, object]) -> Path:
     """Make the tree below a directory, which may exist; return the directory."""
@@ -52,3 +88,28 @@ def build(directory: Path, tree: Mapping[str, object]) -> Path:
         elif isinstance(content, Mapping):
             build(directory / name, content)
     return directory
+
+
+def process(  # they are proc's own
+    proc: Path, pid: int, cgroup: str, value: int, *, session: int = 42, pages: int = 100
+) -> None:
+    """The name is as hostile as a name can be."""
+    fields = ["0"] * 50
+    fields[3], fields[19], fields[21] = str(session), str(1000 + pid), str(pages)
+    texts = {
+        "cgroup": f"0::/{cgroup}\n",
+        "oom_score_adj": f"{value}\n",
+        "stat": f"{pid} (a) R 1 (b) {' '.join(fields)}\n",
+    }
+    build(proc / str(pid), texts)
+
+
+class Ticking:
+    """A clock that counts its readings."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from enforcer.adapters.cgroupfs import CgroupFs
-from enforcer.adapters.cgroupreader import VERIFY_EVERY, CgroupReader, read_limits
 from enforcer.adapters.oomscore import UNEVEN
-from enforcer.errors import UnavailableError
 from enforcer.model import ContainerLimits, Limits, Usage
 from enforcer.names import (
     ADOPTED,
@@ -28,62 +26,20 @@ from enforcer.names import (
 )
 from enforcer.ports import Change
 from enforcer.quantities import Bytes, Cpus
-from tests.unit.cgrouptrees import LEAF_FILES, build
-
-ID = "0123456789abcdef" * 4
-OTHER_ID = "fedcba9876543210" * 4
-SMALL = UnitName("jupyter-workload-small.slice")
-A = UnitName("jupyter-a.slice")
-ALICE = UnitName("jupyter-workload-small-alice.slice")
-LEAF = UnitName("jupyter-workload-small-alice-default.slice")
-LEAF_PATH = f"{ROOT}/{WORKLOAD}/{SMALL}/{ALICE}/{LEAF}"
-SCOPE_PATH = f"{LEAF_PATH}/docker-{ID}.scope"
-
-TREE: dict[str, object] = {
-    "cpu.stat": "usage_usec 9000\nuser_usec 8000\nsystem_usec 1000\n",
-    "init.scope": {"cpu.weight": "100\n"},
-    "system.slice": {
-        "cpu.weight": "250\n",
-        "docker.service": {f"docker-{OTHER_ID}.scope": LEAF_FILES},
-    },
-    "user.slice": {},
-    ROOT: {
-        **LEAF_FILES,
-        ENGINE: {"cpu.stat": "usage_usec 1\nuser_usec 1\nsystem_usec 0\n"},
-        WORKLOAD: {
-            **LEAF_FILES,
-            ADOPTED: LEAF_FILES,
-            SMALL: {
-                **LEAF_FILES,
-                ALICE: {
-                    **LEAF_FILES,
-                    LEAF: {**LEAF_FILES, f"docker-{ID}.scope": LEAF_FILES},
-                },
-            },
-        },
-    },
-}
-
-
-class Ticking:
-    """A clock that counts its readings."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 1
-        return self.now
-
-
-class Settable:
-    """A clock that stands still."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.unit.cgrouptrees import (
+    ALICE,
+    ID,
+    LEAF,
+    LEAF_FILES,
+    LEAF_PATH,
+    OTHER_ID,
+    SCOPE_PATH,
+    SMALL,
+    TREE,
+    Ticking,
+    build,
+    process,
+)
 
 
 @pytest.fixture
@@ -303,139 +259,6 @@ def test_a_scope_without_processes_has_no_oom_score(kernel: CgroupFs) -> None:
     assert scope[2] is None
 
 
-def process(  # they are proc's own
-    proc: Path, pid: int, cgroup: str, value: int, *, session: int = 42, pages: int = 100
-) -> None:
-    """The name is as hostile as a name can be."""
-    fields = ["0"] * 50
-    fields[3], fields[19], fields[21] = str(session), str(1000 + pid), str(pages)
-    texts = {
-        "cgroup": f"0::/{cgroup}\n",
-        "oom_score_adj": f"{value}\n",
-        "stat": f"{pid} (a) R 1 (b) {' '.join(fields)}\n",
-    }
-    build(proc / str(pid), texts)
-
-
-def oom_score(proc: Path, pid: int) -> int:
-    return int((proc / str(pid) / "oom_score_adj").read_text())
-
-
-def test_the_oom_score_is_written_for_every_process_below_a_scope(
-    root: Path, proc: Path, kernel: CgroupFs
-) -> None:
-    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
-    build(root / SCOPE_PATH / "inner", {"cgroup.procs": "43\n44\n45\n46\n"})
-    process(proc, 42, SCOPE_PATH, 0)
-    process(proc, 43, f"{SCOPE_PATH}/inner", 500)
-    process(proc, 44, f"{SCOPE_PATH}/inner", -967)  # has it
-    process(proc, 46, "user.slice", 0)  # the number of one that ended went to a stranger
-    assert kernel.scope(SCOPE_PATH) is not None
-    assert kernel.set_oom_score_adj(SCOPE_PATH, -667) == 2
-    assert [oom_score(proc, pid) for pid in (42, 43, 44, 46)] == [-967, -967, -967, 0]
-
-
-@pytest.mark.parametrize(
-    ("value", "server", "kernel_", "large"), [(0, 0, 300, 300), (-500, -800, -500, -500)]
-)
-def test_a_kernel_is_killed_before_its_server_unless_that_is_large_itself(
-    root: Path, proc: Path, kernel: CgroupFs, value: int, server: int, kernel_: int, large: int
-) -> None:
-    (root / SCOPE_PATH / "cgroup.procs").write_text("50\n43\n42\n")
-    process(proc, 42, SCOPE_PATH, value)
-    process(proc, 43, SCOPE_PATH, value, pages=(1 << 30) // 4096 // 8 + 1)  # of the limit's 1 GiB
-    process(proc, 50, SCOPE_PATH, value, session=50)
-    assert _score(kernel) == UNEVEN
-    kernel.set_oom_score_adj(SCOPE_PATH, value)
-    assert [oom_score(proc, pid) for pid in (42, 43, 50)] == [server, large, kernel_]
-    assert _score(kernel) == value
-
-
-def test_a_kernel_that_was_started_since_is_seen(root: Path, proc: Path, kernel: CgroupFs) -> None:
-    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
-    process(proc, 42, SCOPE_PATH, 0)
-    kernel.scope(SCOPE_PATH)
-    kernel.set_oom_score_adj(SCOPE_PATH, 0)
-    assert _score(kernel) == 0
-    process(proc, 51, SCOPE_PATH, 0, session=51)
-    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n51\n")
-    (root / SCOPE_PATH / "pids.current").write_text("8\n")
-    assert _score(kernel) == UNEVEN
-    assert kernel.set_oom_score_adj(SCOPE_PATH, 0) == 1
-    assert _score(kernel) == 0
-
-
-def test_a_server_that_grows_is_looked_at_before_it_is_spared_wrongly(
-    root: Path, proc: Path, kernel: CgroupFs
-) -> None:
-    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
-    process(proc, 42, SCOPE_PATH, 0)
-    kernel.scope(SCOPE_PATH)
-    kernel.set_oom_score_adj(SCOPE_PATH, 0)
-    assert _score(kernel) == 0
-    process(proc, 42, SCOPE_PATH, 0, pages=(1 << 30) // 4096 // 4)
-    (root / SCOPE_PATH / "memory.current").write_text(f"{1 << 28}\n")
-    assert _score(kernel) == UNEVEN
-    kernel.set_oom_score_adj(SCOPE_PATH, 0)
-    assert oom_score(proc, 42) == 300
-
-
-def test_a_fork_bomb_is_not_looked_through_all_the_time(root: Path, proc: Path) -> None:
-    clock = Settable()
-    kernel = CgroupFs(root, proc, clock=clock, cpu_clock=Ticking())  # a second for each look
-    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
-    process(proc, 42, SCOPE_PATH, 0)
-    kernel.scope(SCOPE_PATH)
-    kernel.set_oom_score_adj(SCOPE_PATH, 0)
-    process(proc, 51, SCOPE_PATH, 0, session=51)
-    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n51\n")
-    (root / SCOPE_PATH / "pids.current").write_text("8\n")
-    clock.now = 48.9
-    assert _score(kernel) == 0  # as it was when last looked at
-    clock.now = 49.1
-    assert _score(kernel) == UNEVEN
-    clock.now = 98.0
-    (root / SCOPE_PATH / "memory.current").write_text(f"{1 << 29}\n")  # a hog cannot hide in it
-    kernel.set_oom_score_adj(SCOPE_PATH, 0)
-    assert _score(kernel) == 0
-    kernel.close()
-
-
-def test_processes_that_come_faster_than_they_are_found_are_not_known_to_have_theirs(
-    root: Path, proc: Path, kernel: CgroupFs
-) -> None:
-    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
-    process(proc, 42, SCOPE_PATH, 0)
-    (proc / "42" / "oom_score_adj").unlink()
-    # 0 written there means 50 000, so it never keeps what it is given
-    (proc / "42" / "oom_score_adj").symlink_to("/proc/self/timerslack_ns")
-    kernel.scope(SCOPE_PATH)
-    assert kernel.set_oom_score_adj(SCOPE_PATH, 0) == 4  # once in each pass
-    assert _score(kernel) == UNEVEN
-
-
-def _score(kernel: CgroupFs) -> int | None:
-    scope = kernel.scope(SCOPE_PATH)
-    assert scope is not None
-    return scope[2]
-
-
-def test_an_oom_score_in_a_scope_that_is_gone_writes_nothing(kernel: CgroupFs) -> None:
-    assert kernel.set_oom_score_adj("jupyter.slice/gone.scope", -5) == 0
-
-
-def test_a_refused_oom_score_says_which_right_is_missing(
-    root: Path, proc: Path, kernel: CgroupFs
-) -> None:
-    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n")
-    # a directory refuses even root, who may write a read-only file
-    process(proc, 42, SCOPE_PATH, 0)
-    (proc / "42" / "oom_score_adj").unlink()
-    (proc / "42" / "oom_score_adj").mkdir()
-    with pytest.raises(UnavailableError, match="CAP_SYS_RESOURCE"):
-        kernel.set_oom_score_adj(SCOPE_PATH, -667)
-
-
 def test_the_host_tells_its_counters_and_its_slices_weights(proc: Path, kernel: CgroupFs) -> None:
     some = "some avg10=0.00 avg60=0.00 avg300=0.00 total={}\n"
     build(
@@ -578,55 +401,3 @@ def test_closing_gives_every_descriptor_back(root: Path, proc: Path) -> None:
     kernel.scope(SCOPE_PATH)
     kernel.close()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208  # the same
-
-
-def test_limits_are_verified_now_and_then_without_any_event(tmp_path: Path) -> None:
-    path = build(tmp_path / "one", LEAF_FILES)
-    reader = CgroupReader(
-        A, str(path), counters=("cpu.stat",), limits=("memory.max",), keep=True, phase=0
-    )
-    reader.read()
-    (path / "memory.max").write_text("max\n")
-    seen = [reader.read() for _ in range(VERIFY_EVERY)]
-    reader.close()
-    assert seen[0] is not None
-    assert seen[0].limits.memory_max == 1 << 30
-    assert seen[-1] is not None
-    assert seen[-1].limits.memory_max is None
-
-
-def test_counts_that_moved_are_read_without_reading_everything(tmp_path: Path) -> None:
-    path = build(tmp_path / "one", LEAF_FILES)
-    reader = CgroupReader(A, str(path), counters=("cpu.stat",), limits=(), keep=True, phase=8)
-    reader.read()
-    (path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 8\noom_kill 7\n")
-    unaware = reader.read()
-    reader.counted.add("memory.events")
-    aware, verified = reader.read(), reader.verified
-    reader.close()
-    assert unaware is not None
-    assert aware is not None
-    assert (unaware.usage.oom_kills, aware.usage.oom_kills) == (1, 7)
-    assert not reader.counted
-    assert verified == 1
-
-
-def test_a_controller_that_is_switched_on_later_is_read_then(tmp_path: Path) -> None:
-    path = build(tmp_path / "one", {"cpu.stat": LEAF_FILES["cpu.stat"]})
-    reader = CgroupReader(
-        A, str(path), counters=("cpu.stat", "pids.current"), limits=(), keep=True, phase=0
-    )
-    first = reader.read()
-    build(path, {"pids.current": "9\n"})
-    reader.stale = True
-    second = reader.read()
-    reader.close()
-    assert first is not None
-    assert first.usage.tasks == 0
-    assert second is not None
-    assert second.usage.tasks == 9
-
-
-def test_limits_read_once_leave_out_what_is_absent_or_not_understood(tmp_path: Path) -> None:
-    path = build(tmp_path / "one", {"memory.max": "max\n", "cpu.max": "nonsense\n"})
-    assert read_limits(str(path)) == {"memory_max": None}

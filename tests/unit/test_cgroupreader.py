@@ -1,0 +1,60 @@
+"""One cgroup's files: what is read when, and what is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from enforcer.adapters.cgroupreader import VERIFY_EVERY, CgroupReader, read_limits
+from tests.unit.cgrouptrees import LEAF_FILES, A, build
+
+
+def test_limits_are_verified_now_and_then_without_any_event(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", LEAF_FILES)
+    reader = CgroupReader(
+        A, str(path), counters=("cpu.stat",), limits=("memory.max",), keep=True, phase=0
+    )
+    reader.read()
+    (path / "memory.max").write_text("max\n")
+    seen = [reader.read() for _ in range(VERIFY_EVERY)]
+    reader.close()
+    assert seen[0] is not None
+    assert seen[0].limits.memory_max == 1 << 30
+    assert seen[-1] is not None
+    assert seen[-1].limits.memory_max is None
+
+
+def test_counts_that_moved_are_read_without_reading_everything(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", LEAF_FILES)
+    reader = CgroupReader(A, str(path), counters=("cpu.stat",), limits=(), keep=True, phase=8)
+    reader.read()
+    (path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 8\noom_kill 7\n")
+    unaware = reader.read()
+    reader.counted.add("memory.events")
+    aware, verified = reader.read(), reader.verified
+    reader.close()
+    assert unaware is not None
+    assert aware is not None
+    assert (unaware.usage.oom_kills, aware.usage.oom_kills) == (1, 7)
+    assert not reader.counted
+    assert verified == 1
+
+
+def test_a_controller_that_is_switched_on_later_is_read_then(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", {"cpu.stat": LEAF_FILES["cpu.stat"]})
+    reader = CgroupReader(
+        A, str(path), counters=("cpu.stat", "pids.current"), limits=(), keep=True, phase=0
+    )
+    first = reader.read()
+    build(path, {"pids.current": "9\n"})
+    reader.stale = True
+    second = reader.read()
+    reader.close()
+    assert first is not None
+    assert first.usage.tasks == 0
+    assert second is not None
+    assert second.usage.tasks == 9
+
+
+def test_limits_read_once_leave_out_what_is_absent_or_not_understood(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", {"memory.max": "max\n", "cpu.max": "nonsense\n"})
+    assert read_limits(str(path)) == {"memory_max": None}
