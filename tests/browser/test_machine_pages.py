@@ -103,10 +103,7 @@ def test_an_admin_follows_somebodys_server_while_its_charts_are_open(visit: Visi
 
 
 def test_charts_that_are_open_tell_that_their_server_has_ended(visit: Visit) -> None:
-    mine = visit.open("alice", "/hub/spawn/alice/brief")
-    mine.get_by_role("radio", name="Small").check()
-    mine.get_by_role("button", name="Start").click()
-    mine.wait_for_url("**/user/alice/brief/**")
+    _start(visit, "brief")
     page = visit.open("ada", ADMIN)
     page.get_by_role("button", name="Charts of alice's server brief").click()
     dialog = page.get_by_role("dialog", name="alice's server brief")
@@ -146,10 +143,7 @@ def test_an_admin_resizes_somebodys_server(visit: Visit) -> None:
 
 
 def test_an_admin_stops_a_server_through_the_hub(visit: Visit) -> None:
-    mine = visit.open("alice", "/hub/spawn/alice/stopped")
-    mine.get_by_role("radio", name="Small").check()
-    mine.get_by_role("button", name="Start").click()
-    mine.wait_for_url("**/user/alice/stopped/**")
+    _start(visit, "stopped")
     page = visit.open("ada", ADMIN)
     row = page.locator("#enforcer-leases tr", has_text="stopped")
     row.get_by_role("button", name="Stop alice's server stopped").click()
@@ -231,3 +225,11 @@ def test_pages_and_scripts_carry_the_headers_that_bind_the_browser(visit: Visit)
     assert "script-src 'self'" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
+
+
+def _start(visit: Visit, name: str) -> None:
+    """Have alice start a named server, and wait until she is in it."""
+    mine = visit.open("alice", f"/hub/spawn/alice/{name}")
+    mine.get_by_role("radio", name="Small").check()
+    mine.get_by_role("button", name="Start").click()
+    mine.wait_for_url(f"**/user/alice/{name}/**")
