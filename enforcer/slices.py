@@ -24,6 +24,9 @@ from enforcer.tree import Totals, profile_cpu, user_cpu, workload_cpu
 _QUOTA_GRAIN: Final = 10
 """One microsecond in the kernel's period of 100 ms: a finer quota would read as drift for ever."""
 
+_STEP_CONTAINERS: Final = 8
+"""The engine's floor grows by as many containers at once."""
+
 KERNELS_OWN: Final = MIB
 """Room on a user's level beyond the total. Every slice holds some pages of the kernel's: without
 room for them the user's level is full just before the only lease in it, and whoever is killed at
@@ -44,13 +47,20 @@ class World:
 
     @property
     def engine_memory(self) -> Bytes:
-        """The engine's floor: it grows with the containers, by their shims."""
+        """The engine's floor: it grows with the containers, by their shims.
+
+        By steps, as far as nobody was promised what is between: the levels that share the memory
+        with the engine would have to change with every container.
+        """
         ours = {lease.id for lease in self.live}
         there = (self.observed.containers or {}).values()
         others = sum(one.running and one.lease_id not in ours for one in there)
-        engine = self.config.engine
-        floor = engine.memory + engine.memory_per_container * (others + len(self.live))
-        return pages_of(min(floor, self.config.quota.memory))
+        engine, quota = self.config.engine, self.config.quota.memory
+        count = others + len(self.live)
+        floor = engine.memory + engine.memory_per_container * count
+        to_next = engine.memory_per_container * (-count % _STEP_CONTAINERS)
+        promised = sum(lease.grant.mem_guarantee for lease in self.live)
+        return pages_of(min(floor + min(to_next, max(0, quota - floor - promised)), quota))
 
 
 def slice_tree(world: World, gone: frozenset[UnitName]) -> dict[UnitName, DesiredSlice]:

@@ -85,18 +85,25 @@ class Actor:
     async def place(self, actions: Sequence[Action]) -> None:
         """Do all of these or say that it cannot be done.
 
+        All at once, for somebody waits for it: PID 1 takes them one by one, and each is seen in
+        the kernel while it is at the next.
+
         Raises:
             UnavailableError: PID 1 did not answer, or did not do it.
         """
-        try:
-            for action in actions:
-                if isinstance(action, CreateSlice):
-                    await self._create(action)
-                elif isinstance(action, SetLimits):
-                    await self._set(action)
-        except UnavailableError as error:
-            self._is_silence(error)  # the next claim is tried all the same
-            raise
+        sets = [self._set(one) for one in actions if isinstance(one, SetLimits)]
+        ends = await asyncio.gather(*sets, self._create_all(actions), return_exceptions=True)
+        for error in ends:
+            if isinstance(error, UnavailableError):
+                self._is_silence(error)  # the next claim is tried all the same
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _create_all(self, actions: Sequence[Action]) -> None:
+        """Make new slices, parents first: made after what is in it, a slice would be there."""
+        for action in actions:
+            if isinstance(action, CreateSlice):
+                await self._create(action)
 
     def learn(self, desired: Desired, observed: Observed) -> None:
         """Take what is as it ought to be for what we set: after a start, nothing else is known."""

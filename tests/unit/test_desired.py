@@ -96,7 +96,7 @@ def test_a_lease_has_its_leaf_its_users_and_its_profiles_slice_parents_first() -
 
 def test_memory_is_protected_on_every_level_by_the_sum_of_what_is_below() -> None:
     limits = want(ALICE, BOB)
-    engine = (384 + 2 * 16) * MIB
+    engine = (384 + 8 * 16) * MIB
     assert limits[ALICE.unit].memory_min == gib(2)
     assert limits[user_slice("large", "bob")].memory_min == gib(8)
     assert limits[WORKLOAD].memory_min == gib(10)
@@ -256,14 +256,25 @@ def test_a_leases_container_has_its_leafs_limits_without_the_cap() -> None:
     wish = found.containers[box.id]
     assert (wish.limits.cpu, wish.limits.memory, wish.limits.swap) == (cpus(2), gib(4), 0)
     assert wish.oom_score_adj == -333
-    assert found.slices[ENGINE].limits.memory_min == (384 + 16) * MIB
+    assert found.slices[ENGINE].limits.memory_min == (384 + 8 * 16) * MIB
 
 
-def test_containers_that_are_no_leases_make_the_engines_floor_grow() -> None:
-    world = observed(containers=[container("x"), replace(container("y"), running=False)])
+@pytest.mark.parametrize(("others", "step"), [(0, 8), (7, 8), (8, 16)])
+def test_containers_that_are_no_leases_make_the_engines_floor_grow_by_steps(
+    others: int, step: int
+) -> None:
+    boxes = [container(f"x{number}") for number in range(others)]
+    world = observed(containers=[*boxes, replace(container("y"), running=False)])
     found = desired(CONFIG, [ALICE], world, totals={})
-    assert found.slices[ENGINE].limits.memory_min == (384 + 2 * 16) * MIB
+    assert found.slices[ENGINE].limits.memory_min == (384 + step * 16) * MIB
     assert not found.containers
+
+
+def test_the_engines_floor_takes_nothing_in_advance_that_was_promised() -> None:
+    everything_but_5 = CONFIG.quota.memory - (384 + 16 + 5) * MIB
+    one = replace(ALICE, grant=replace(ALICE.grant, mem_guarantee=Bytes(everything_but_5)))
+    found = desired(CONFIG, [one], observed(), totals={})
+    assert found.slices[ENGINE].limits.memory_min == (384 + 16 + 5) * MIB
 
 
 def test_a_label_without_its_lease_or_of_one_that_has_another_container_is_worth_nothing() -> None:
