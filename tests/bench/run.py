@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ _INSIDE: Final = Path(__file__).parent / "inside"
 _TARGET: Final = "/opt/bench"
 _CONFIG: Final = "/etc/enforcer/enforcer.toml"
 _SECONDS: Final = 1200.0
+_UNFOLDED: Final = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ def run(request: Request) -> int:
     if request.as_json:
         print(json.dumps([_as_json(row) for row in rows], indent=2))
     else:
-        Terminal().print(_table(rows))
+        _terminal().print(_table(rows))
     return 0
 
 
@@ -141,6 +143,12 @@ def _as_json(row: Row) -> dict[str, Any]:
     }
 
 
+def _terminal() -> Terminal:
+    """Return what prints a table in one piece where no terminal says how wide it may be."""
+    unknown = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Terminal(width=_UNFOLDED if unknown else None)
+
+
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(title="What the enforcer costs")
     for heading in ("what", "measured", "against", "ratio", "promise", "kept", "note"):
@@ -150,14 +158,19 @@ def _table(rows: Sequence[Row]) -> Table:
         kept = _kept(row)
         table.add_row(
             row.what,
-            f"{row.value:.3g} {row.unit}",
-            "" if row.base is None else f"{row.base:.3g} {row.unit}",
+            _amount(row.value, row.unit),
+            "" if row.base is None else _amount(row.base, row.unit),
             _ratio(row),
             _promise(row),
             {None: "", True: "[green]yes", False: "[red]no"}[kept],
             row.note,
         )
     return table
+
+
+def _amount(value: float, unit: str) -> str:
+    digits = 0 if value >= 100 else 1 if value >= 10 else 3
+    return f"{value:,.{digits}f} {unit}"
 
 
 def _ratio(row: Row) -> str:
