@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from enforcer.containers import container_reports, desired_containers, engine_reports
-from enforcer.model import Config, Desired, DesiredSlice, Lease, Observed
+from enforcer.model import Config, Desired, DesiredSlice, Lease, Limits, Observed
 from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, ancestors
 from enforcer.quantities import Bytes, Cpus
 from enforcer.shares import CALM, Contention, weights
@@ -54,15 +53,12 @@ def desired(
     ios = _io_weights(slices)
     placed = (*world.live, *world.kept)
     full = {
-        unit: replace(
+        unit: _with_limits(
             one,
-            limits=replace(
-                one.limits,
-                cpu_quota=_capped(one.limits.cpu_quota, contention.caps.get(unit)),
-                cpu_weight=weight.get(unit, 1),
-                memory_min=floors[unit],
-                io_weight=ios.get(unit),
-            ),
+            cpu_quota=_capped(one.limits.cpu_quota, contention.caps.get(unit)),
+            cpu_weight=weight.get(unit, 1),
+            memory_min=floors[unit],
+            io_weight=ios.get(unit),
         )
         for unit, one in slices.items()
     }
@@ -71,6 +67,32 @@ def desired(
         containers=desired_containers(config, placed, observed, slices),
         removable=gone,
         reports=(*engine_reports(observed), *container_reports(config, placed, observed)),
+    )
+
+
+def _with_limits(
+    one: DesiredSlice,
+    *,
+    cpu_quota: Cpus | None,
+    cpu_weight: int,
+    memory_min: Bytes,
+    io_weight: int | None,
+) -> DesiredSlice:
+    """Return a slice with these limits too; field by field, for `replace` takes thrice as long."""
+    own = one.limits
+    limits = Limits(
+        cpu_quota=cpu_quota,
+        cpu_weight=cpu_weight,
+        memory_min=memory_min,
+        memory_high=own.memory_high,
+        memory_max=own.memory_max,
+        swap_max=own.swap_max,
+        tasks_max=own.tasks_max,
+        io_weight=io_weight,
+        cpus=own.cpus,
+    )
+    return DesiredSlice(
+        unit=one.unit, limits=limits, description=one.description, lasting=one.lasting
     )
 
 
@@ -83,6 +105,8 @@ def _floors(
         own = engine_memory if unit == ENGINE else one.limits.memory_min
         # a leaf that a smaller total has cut cannot keep more than it may have
         own = _at_most(own, one.limits.memory_max)
+        if not own:
+            continue  # most of them
         for level in {unit, *ancestors(unit)} & floors.keys():
             floors[level] += own
     return {unit: _at_most(floor, slices[unit].limits.memory_max) for unit, floor in floors.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from enforcer.model import Cgroup, Config, DesiredSlice, Lease, Limits, Observed, ResourceProfile
 from enforcer.names import (
@@ -65,26 +65,65 @@ class World:
 
 def slice_tree(world: World, gone: frozenset[UnitName]) -> dict[UnitName, DesiredSlice]:
     """Return every slice with the limits of its own, parents first."""
-    slices = _fixed(world)
+    tree = _Tree()
+    _add_fixed(tree, world)
     for name in sorted(_profiles(world)):
-        _add(slices, profile_slice(name), _profile_limits(world, name), f"profile {name}")
+        tree.add(profile_slice(name), _profile_limits(world, name), f"profile {name}")
+    workload = tree.slices[WORKLOAD].limits.memory_max
     for lease in sorted((*world.live, *world.kept), key=lambda lease: lease.unit):
         of_user = user_slice(lease.profile, lease.user)
-        if of_user not in slices:
+        if of_user not in tree.slices:
             what = f"{lease.user} in profile {lease.profile}"
-            _add(slices, of_user, _user_limits(world, lease), what)
+            tree.add(of_user, _user_limits(world, lease), what)
         server = lease.server or "the default server"
-        _add(slices, lease.unit, _lease_limits(world, lease), f"{server} of {lease.user}")
-    for lease in (*world.live, *world.kept):
-        _add(slices, *_with_room(world, lease))  # now that no leaf can take it
-    for cgroup in _strays(slices, gone, world.observed.cgroups):
+        tree.add(lease.unit, _lease_limits(world, lease, workload), f"{server} of {lease.user}")
+    for cgroup in _strays(tree.slices, gone, world.observed.cgroups):
         limits = _adopted_limits(world.config) if cgroup.populated else cgroup.limits
-        _add(slices, cgroup.unit, replace(limits, memory_min=Bytes(0)), "nobody asked for it")
-    return slices
+        tree.add(cgroup.unit, replace(limits, memory_min=Bytes(0)), "nobody asked for it")
+    return tree.slices
 
 
-def _fixed(world: World) -> dict[UnitName, DesiredSlice]:
-    """Return the four slices that have a unit file on disk."""
+class _Tree:
+    """The slices so far. Nobody below a slice is given more than it has."""
+
+    def __init__(self) -> None:
+        self.slices: dict[UnitName, DesiredSlice] = {}
+        self._bounds: dict[UnitName, _Bound] = {}
+
+    def add(self, unit: UnitName, limits: Limits, what: str, *, lasting: bool = False) -> None:
+        """Add a slice below those that are there; it may use no more than they may."""
+        cpu, memory = limits.cpu_quota, limits.memory_max
+        above = next((one for one in ancestors(unit) if one in self._bounds), None)
+        bound = _NO_BOUND if above is None else self._bounds[above]
+        bound = _Bound(_least(cpu, bound.cpu), _least(memory, bound.memory))
+        self._bounds[unit] = bound
+        if (cpu is not None and cpu != bound.cpu) or (
+            memory is not None and memory != bound.memory
+        ):
+            limits = replace(
+                limits,
+                cpu_quota=None if cpu is None else bound.cpu,
+                memory_max=None if memory is None else bound.memory,
+            )
+        self.slices[unit] = DesiredSlice(
+            unit=unit, limits=limits, description=f"Enforcer: {what}", lasting=lasting
+        )
+
+    def bound_memory(self, unit: UnitName, memory: Bytes) -> None:
+        """Say what the slices below one may have instead of what it has itself."""
+        self._bounds[unit] = self._bounds[unit]._replace(memory=memory)
+
+
+class _Bound(NamedTuple):
+    cpu: Cpus | None = None
+    memory: Bytes | None = None
+
+
+_NO_BOUND: Final = _Bound()
+
+
+def _add_fixed(tree: _Tree, world: World) -> None:
+    """Add the four slices that have a unit file on disk."""
     config = world.config
     quota = config.quota
     cores = config.capacity.cores
@@ -110,10 +149,11 @@ def _fixed(world: World) -> dict[UnitName, DesiredSlice]:
         WORKLOAD: "every container",
         ADOPTED: "containers started without the enforcer",
     }
-    slices: dict[UnitName, DesiredSlice] = {}
     for unit, one in limits.items():
-        _add(slices, unit, one, what[unit], lasting=True)
-    return slices
+        tree.add(unit, one, what[unit], lasting=True)
+    # What the workload has shrinks with every container. A total that followed it would have to be
+    # set anew for every user; as it is the workload's limit that holds, a leaf alone keeps to it.
+    tree.bound_memory(WORKLOAD, pages_of(quota.memory - config.engine.memory))
 
 
 def _adopted_limits(config: Config) -> Limits:
@@ -154,34 +194,29 @@ def _profile_limits(world: World, name: str) -> Limits:
 
 
 def _user_limits(world: World, lease: Lease) -> Limits:
-    profile = _profile(world.config, lease)
-    memory = profile.mem_total
-    if lease.user in world.totals:
-        total = world.totals[lease.user][1]
-        memory = total if memory is None else min(total, memory)
+    memory = _user_memory(world, lease)
     return Limits(
         cpu_quota=quota_of(user_cpu(world.config, lease.profile, lease.user, world.totals)),
-        memory_max=None if memory is None else pages_of(memory),
+        memory_max=None if memory is None else Bytes(memory + KERNELS_OWN),
     )
 
 
-def _with_room(world: World, lease: Lease) -> tuple[UnitName, Limits, str]:
-    """Return a user's slice with its limits and what it is, with room for the kernel's own."""
-    limits = _user_limits(world, lease)
-    if limits.memory_max is not None:
-        limits = replace(limits, memory_max=Bytes(limits.memory_max + KERNELS_OWN))
-    of_user = user_slice(lease.profile, lease.user)
-    return of_user, limits, f"{lease.user} in profile {lease.profile}"
+def _user_memory(world: World, lease: Lease) -> Bytes | None:
+    """Return what all of a user's leases in a profile may use together."""
+    own = world.totals[lease.user][1] if lease.user in world.totals else None
+    memory = _least(own, _profile(world.config, lease).mem_total)
+    return None if memory is None else pages_of(memory)
 
 
-def _lease_limits(world: World, lease: Lease) -> Limits:
+def _lease_limits(world: World, lease: Lease, workload: Bytes | None) -> Limits:
     profile = _profile(world.config, lease)
     high = profile.mem_throttle
+    most = _least(_user_memory(world, lease), workload)
     return Limits(
         cpu_quota=quota_of(lease.grant.cpu_limit),
         memory_min=pages_of(lease.grant.mem_guarantee) if lease.live else Bytes(0),
         memory_high=pages_of(high) if high is not None and high < lease.grant.mem_limit else None,
-        memory_max=pages_of(lease.grant.mem_limit),
+        memory_max=_least(pages_of(lease.grant.mem_limit), most),
         swap_max=pages_of(profile.swap_limit),
         tasks_max=profile.tasks_limit,
         io_weight=profile.io_weight,
@@ -208,31 +243,11 @@ def _strays(
     return sorted(found, key=lambda cgroup: (cgroup.unit.count("-"), cgroup.unit))
 
 
-def _add(
-    slices: dict[UnitName, DesiredSlice],
-    unit: UnitName,
-    limits: Limits,
-    what: str,
-    *,
-    lasting: bool = False,
-) -> None:
-    """Add a slice below those that are there; it may use no more than they may."""
-    above = [slices[one].limits for one in ancestors(unit) if one in slices]
-    cpu = _within(limits.cpu_quota, (one.cpu_quota for one in above))
-    memory = _within(limits.memory_max, (one.memory_max for one in above))
-    if (cpu, memory) != (limits.cpu_quota, limits.memory_max):
-        limits = replace(limits, cpu_quota=cpu, memory_max=memory)
-    slices[unit] = DesiredSlice(
-        unit=unit,
-        limits=limits,
-        description=f"Enforcer: {what}",
-        lasting=lasting,
-    )
-
-
-def _within(own: T | None, above: Iterable[T | None]) -> T | None:
-    """Return a limit that exceeds none above it; where there is none, those above are enough."""
-    return None if own is None else min((own, *(one for one in above if one is not None)))
+def _least(one: T | None, other: T | None) -> T | None:
+    """Return the smaller of two limits, of which either may be none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def quota_of(amount: Cpus) -> Cpus:

@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 _LEAST_BETWEEN_TICKS_SECONDS = 0.05
 """A burst of events costs few ticks, and a repair still comes within a tenth of a second."""
+_ANSWER_SECONDS = 0.005
+"""Enough for an answer that only has to be written."""
 
 
 class Loop:
@@ -60,6 +62,8 @@ class Loop:
         self._decider = Decider()
         self._last: tuple[Observed, Given, float] | None = None
         """What the last tick was decided upon, and when the containers had been listed."""
+        self._leaves: list[UnitName] = []
+        """Of the last snapshot."""
         self._placed: dict[UnitName, DesiredSlice] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.last_tick_at = float("-inf")
@@ -129,7 +133,11 @@ class Loop:
     async def tick(self) -> None:
         """Observe, decide, act, publish."""
         clock = self.world.clock
+        waited = self.lock.locked()
         async with self.lock:
+            if waited:
+                # a tick may take long, and whoever held the lock has an answer to give
+                await asyncio.sleep(_ANSWER_SECONDS)
             times = [clock.monotonic()]
             observed = self._observe()
             times.append(clock.monotonic())
@@ -169,9 +177,14 @@ class Loop:
             await self.keeper.account(observed)
         except UnavailableError as error:
             _log.warning("the ledger cannot be written: %s", error)
-        users = self.keeper.users()
-        self.rights.renew(users)
-        self.rights.renew_totals(self.config, users)
+        self._leaves = [unit for unit in observed.cgroups if is_leaf(unit)]
+        self.rights.renew(self.keeper.users())
+        self._renew_totals()
+
+    def _renew_totals(self) -> None:
+        """Reckon the totals of who has a lease, and of whose last one's leaf is still there."""
+        ended = {lease.user: lease.claim for lease in self.keeper.kept(self._leaves)}
+        self.rights.renew_totals(self.config, {**ended, **self.keeper.users()})
 
     def _given_now(self, observed: Observed) -> Given:
         """Return what a tick decides upon; the very same as the last time if nothing is new."""
@@ -239,7 +252,7 @@ class Loop:
 
     async def place(self, lease: Lease, *, undo: bool) -> None:
         """Make the lease's slices and see them on the kernel; without that it has no lease."""
-        self.rights.renew_totals(self.config, self.keeper.users())
+        self._renew_totals()
         try:
             await self._make_slices(lease)
         except UnavailableError:
@@ -263,9 +276,12 @@ class Loop:
         self._placed.update(decision.desired.slices)
 
     def _observe_path(self, lease: Lease) -> Observed:
-        """Read the slices on a lease's path, and no other: it costs the same with many leases."""
+        """Read the slices on a lease's path, and no other: it costs the same with many leases.
+
+        What was written to since they were last read, the kernel has told of by then.
+        """
         path = (*reversed(ancestors(lease.unit)), lease.unit)
-        found = ((unit, self.world.kernel.slice(unit)) for unit in path)
+        found = ((unit, self.world.kernel.slice(unit, afresh=False)) for unit in path)
         return Observed(
             taken_at=self.world.clock.monotonic(),
             at=self.world.clock.now(),

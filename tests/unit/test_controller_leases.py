@@ -9,10 +9,11 @@ import pytest
 
 from enforcer.errors import EnforcerError
 from enforcer.model import Claim, EndReason, LeaseState, Resize, Usage
-from enforcer.names import ROOT, WORKLOAD, lease_slice, profile_slice
+from enforcer.names import ROOT, WORKLOAD, lease_slice, profile_slice, user_slice
 from enforcer.quantities import GIB, Bytes, Cpus
+from enforcer.slices import KERNELS_OWN
 from tests.unit.configs import VALID
-from tests.unit.controllerlab import LEAF, TINY, Lab, until
+from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -40,6 +41,19 @@ async def test_the_same_claim_again_is_the_same_lease() -> None:
         second, new = await controller.claim(TINY)
         assert second.id == first.id
         assert not new
+
+
+async def test_a_users_total_holds_as_long_as_the_leaf_of_the_last_lease() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await placed(lab, controller)
+        of_user = user_slice("Tiny", "ann")
+        before = lab.limits(of_user)
+        assert before.memory_max == 40 * GIB + KERNELS_OWN
+        await controller.release(lease.id, EndReason.STOPPED)
+        await controller.tick()
+        after = lab.limits(of_user)
+        assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
 
 
 async def test_of_two_claims_for_the_last_free_guarantee_one_wins() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from enforcer.containers import oom_score_adj
 from enforcer.desired import desired
-from enforcer.model import Cgroup, Config, EnginePlace, Lease, LeaseState, Limits, Usage
+from enforcer.model import Cgroup, Config, Container, EnginePlace, Lease, LeaseState, Limits, Usage
 from enforcer.names import (
     ADOPTED,
     ENGINE,
@@ -103,6 +103,21 @@ def test_memory_is_protected_on_every_level_by_the_sum_of_what_is_below() -> Non
     assert limits[ENGINE].memory_min == engine
     assert limits[ROOT].memory_min == gib(10) + engine
     assert limits[ADOPTED].memory_min == 0
+
+
+def test_a_total_above_the_workloads_limit_is_the_same_however_many_containers_there_are() -> None:
+    carol = lease("carol", limit=(1, 64))
+    totals: Totals = {"carol": (cpus(3), gib(600))}
+
+    def limits(*containers: Container) -> Mapping[UnitName, Limits]:
+        found = desired(CONFIG, [carol], observed(containers=containers), totals=totals)
+        return {unit: one.limits for unit, one in found.slices.items()}
+
+    few, many = limits(), limits(*(container(f"x{number}") for number in range(20)))
+    of_user = user_slice("small", "carol")
+    assert few[of_user].memory_max == many[of_user].memory_max == gib(60) - 384 * MIB
+    assert many[WORKLOAD].memory_max == gib(60) - (384 + 24 * 16) * MIB
+    assert many[carol.unit].memory_max == many[WORKLOAD].memory_max
 
 
 def test_a_user_without_a_total_is_bounded_by_the_profile() -> None:
@@ -441,13 +456,14 @@ def test_floors_add_up_limits_narrow_down_and_no_order_matters(
 ) -> None:
     found = desired(one.config, one.leases, NOBODY, totals=one.totals)
     limits = {unit: made.limits for unit, made in found.slices.items()}
+    leaves = {held.unit for held in one.leases}
     for unit, own in limits.items():
         below = [limits[other].memory_min for other in limits if parent(other) == unit]
         assert sum(below) <= own.memory_min or not below
         assert own.memory_max is None or own.memory_min <= own.memory_max
         assert 1 <= own.cpu_weight <= 10_000
         for above in ancestors(unit):
-            if own.memory_max is not None:
+            if own.memory_max is not None and (above != WORKLOAD or unit in leaves):
                 assert own.memory_max <= (limits[above].memory_max or own.memory_max)
             if own.cpu_quota is not None:
                 assert own.cpu_quota <= (limits[above].cpu_quota or own.cpu_quota)
