@@ -226,10 +226,10 @@ class CgroupFs:
         for path in self._tree.stale:
             if path in self._readers:
                 self._readers[path].stale = True
-        for path, names in self._tree.counted.items():
+        for path, names in self._tree.told.items():
             if path in self._readers:
-                self._readers[path].counted |= names
-        self._tree.counted.clear()
+                self._readers[path].told |= names
+        self._tree.told.clear()
         self._tree.stale.clear()  # whoever is not read yet will be read whole
         if self._wake is not None and self._tree.has_changes:
             self._wake.set()

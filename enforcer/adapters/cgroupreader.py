@@ -66,6 +66,7 @@ class CgroupReader:
         self._path = path
         self._counters = tuple(counters)
         self._limit_files = limits
+        self._known = frozenset((*limits, *NOTIFIED))
         self._keep = keep
         self._until_verified = 1 + phase % VERIFY_EVERY
         self._fds: list[int] = []
@@ -79,9 +80,9 @@ class CgroupReader:
         self._cgroup_fields: dict[str, Any] = {}
         self._cgroup = Cgroup(unit=unit, limits=NO_LIMITS, usage=NO_USAGE, populated=False)
         self.stale = True
-        """Something told that a limit changed, or who is in there."""
-        self.counted: set[str] = set()
-        """Event counters that something told have moved."""
+        """It is not known what has changed, or who is in there has."""
+        self.told: set[str] = set()
+        """Limits and event counters that something told have changed."""
         self.verified = 0
         """How often everything was read, not the counters alone."""
 
@@ -101,13 +102,17 @@ class CgroupReader:
             # this is what a tick does some thousand times, so it is all in one place
             try:
                 now = list(map(os.pread, self._fds, _ROOMS, _STARTS))
-                if now == self._last and not self.counted:
+                if now == self._last and not self.told:
                     return self._cgroup
                 moved = self._take_counters(now)
-                while self.counted:
-                    moved |= self._reread(self.counted.pop())
+                limits = self._cgroup.limits
+                while self.told:
+                    name = self.told.pop()
+                    if name in self._known and self._reread(name):
+                        moved = True
+                        limits = Limits(**self._limit_fields) if name in LIMIT_FIELDS else limits
                 if moved:
-                    self._finalize(self._cgroup.limits)
+                    self._finalize(limits)
             except OSError as error:
                 if error.errno not in _VANISHED:
                     raise
@@ -146,7 +151,7 @@ class CgroupReader:
             moved = True
         moved |= any([self._reread(name) for name in (*NOTIFIED, MEMORY_STAT)])  # noqa: C419  # see above
         self.stale = False
-        self.counted.clear()
+        self.told.clear()
         self.verified += 1
         self._until_verified = VERIFY_EVERY
         if not self._keep:

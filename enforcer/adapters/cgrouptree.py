@@ -46,9 +46,9 @@ class CgroupTree:
         self.slices: dict[UnitName, str] = {}
         self.scopes: dict[str, str] = {}
         self.stale: set[str] = set()
-        """Paths of cgroups in which a file was written; whoever reads them takes them out."""
-        self.counted: dict[str, set[str]] = {}
-        """Path of a cgroup → which of its `EVENT_COUNTS` have moved; likewise."""
+        """Paths of cgroups to be read whole; whoever reads them takes them out."""
+        self.told: dict[str, set[str]] = {}
+        """Path of a cgroup → the names of those of its files that say something else; likewise."""
         self.gone: set[str] = set()
         """Paths of cgroups that were removed, perhaps made anew since; likewise."""
         self._pending: dict[tuple[UnitName, str], float] = {}
@@ -160,10 +160,13 @@ class CgroupTree:
     def _apply_written(self, path: str, name: str) -> None:
         if name in EVENT_COUNTS:
             # not looked at now: by the next reading it will have moved many times more
-            self.counted.setdefault(path, set()).add(name)
+            self.told.setdefault(path, set()).add(name)
             self._tell(_slice_of(path), name)
         elif name in _TOLD and self._is_news(path, name):
-            self.stale.add(path)
+            if name in LIMIT_FILES:
+                self.told.setdefault(path, set()).add(name)
+            else:
+                self.stale.add(path)
             self._tell(_slice_of(path), name)
 
     def _apply_directory(self, event: Event, path: str) -> None:

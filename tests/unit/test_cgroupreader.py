@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from enforcer.adapters.cgroupreader import VERIFY_EVERY, CgroupReader, read_limits
@@ -29,13 +30,30 @@ def test_counts_that_moved_are_read_without_reading_everything(tmp_path: Path) -
     reader.read()
     (path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 8\noom_kill 7\n")
     unaware = reader.read()
-    reader.counted.add("memory.events")
+    reader.told.add("memory.events")
     aware, verified = reader.read(), reader.verified
     reader.close()
     assert unaware is not None
     assert aware is not None
     assert (unaware.usage.oom_kills, aware.usage.oom_kills) == (1, 7)
-    assert not reader.counted
+    assert not reader.told
+    assert verified == 1
+
+
+def test_a_limit_that_was_written_is_read_without_reading_everything(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", LEAF_FILES)
+    files = ("memory.max", "pids.max")
+    reader = CgroupReader(A, str(path), counters=("cpu.stat",), limits=files, keep=True, phase=8)
+    before = reader.read()
+    (path / "memory.max").write_text("max\n")
+    (path / "cpu.max").write_text("max 100000\n")
+    reader.told.update(("memory.max", "cpu.max"))
+    after, verified = reader.read(), reader.verified
+    reader.close()
+    assert before is not None
+    assert after is not None
+    assert after.limits == replace(before.limits, memory_max=None)
+    assert not reader.told
     assert verified == 1
 
 

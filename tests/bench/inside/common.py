@@ -80,9 +80,10 @@ class _Connection(http.client.HTTPConnection):
 
 
 def small(user: str, server: str = "", **more: object) -> dict[str, object]:
-    """Return a claim of next to nothing, so that a hundred fit."""
+    """Return a claim of next to nothing, so that a hundred fit, and without a promise."""
     claim: dict[str, object] = {"user": user, "server": server, "profile": "Small"}
-    return claim | {"cpu_limit": 0.05, "mem_limit": "8 MiB"} | more
+    nothing = {"cpu_guarantee": 0, "mem_guarantee": 0}
+    return claim | {"cpu_limit": 0.05, "mem_limit": "8 MiB"} | nothing | more
 
 
 def promised(user: str, server: str = "") -> dict[str, object]:
