@@ -10,7 +10,7 @@ from enforcer.model import Config, Desired, DesiredSlice, Lease, Limits, Observe
 from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, ancestors
 from enforcer.quantities import Bytes, Cpus
 from enforcer.shares import CALM, Contention, weights
-from enforcer.slices import World, quota_of, slice_tree
+from enforcer.slices import World, pages_of, quota_of, slice_tree
 from enforcer.tree import Totals
 
 _MAX_WEIGHT: Final = 10_000
@@ -47,12 +47,46 @@ def desired(
     )
     gone = frozenset(removable) - units - {lease.unit for lease in world.kept}
     slices = slice_tree(world, gone)
-    floors = _floors(slices, world.engine_memory)
-    competing = _competing(slices, world)
-    weight = weights(config, live, competing, observed.host_weights, contention)
-    ios = _io_weights(slices)
     placed = (*world.live, *world.kept)
-    full = {
+    return Desired(
+        slices=_complete(slices, world, contention),
+        containers=desired_containers(config, placed, observed, slices),
+        removable=gone,
+        reports=(*engine_reports(observed), *container_reports(config, placed, observed)),
+    )
+
+
+def desired_path(
+    config: Config,
+    leases: Iterable[Lease],
+    observed: Observed,
+    lease: Lease,
+    *,
+    totals: Totals,
+    contention: Contention = CALM,
+) -> Mapping[UnitName, DesiredSlice]:
+    """Return a live lease's slice and those above it, parents first, as `desired` has them.
+
+    At the price of one lease, for somebody waits for it. But an I/O weight is the lease's own, and
+    a floor that a smaller total has cut counts in full.
+    """
+    live = tuple(one for one in leases if one.live)
+    world = World(config=config, live=live, kept=(), observed=observed, totals=totals)
+    path = frozenset({lease.unit, *ancestors(lease.unit)})
+    slices = slice_tree(world, frozenset(), path)
+    full = _complete(slices, world, contention)
+    return {unit: one for unit, one in full.items() if unit in path}
+
+
+def _complete(
+    slices: Mapping[UnitName, DesiredSlice], world: World, contention: Contention
+) -> dict[UnitName, DesiredSlice]:
+    """Return slices with what they have for the sake of others: weights, floors, caps."""
+    floors = _floors(slices, world)
+    competing = _competing(slices, world)
+    weight = weights(world.config, world.live, competing, world.observed.host_weights, contention)
+    ios = _io_weights(slices)
+    return {
         unit: _with_limits(
             one,
             cpu_quota=_capped(one.limits.cpu_quota, contention.caps.get(unit)),
@@ -62,12 +96,6 @@ def desired(
         )
         for unit, one in slices.items()
     }
-    return Desired(
-        slices=full,
-        containers=desired_containers(config, placed, observed, slices),
-        removable=gone,
-        reports=(*engine_reports(observed), *container_reports(config, placed, observed)),
-    )
 
 
 def _with_limits(
@@ -96,19 +124,23 @@ def _with_limits(
     )
 
 
-def _floors(
-    slices: Mapping[UnitName, DesiredSlice], engine_memory: Bytes
-) -> Mapping[UnitName, Bytes]:
+def _floors(slices: Mapping[UnitName, DesiredSlice], world: World) -> Mapping[UnitName, Bytes]:
     """Return memory.min of every slice: the sum of what is below, or it is worth nothing there."""
     floors = dict.fromkeys(slices, 0)
-    for unit, one in slices.items():
-        own = engine_memory if unit == ENGINE else one.limits.memory_min
-        # a leaf that a smaller total has cut cannot keep more than it may have
-        own = _at_most(own, one.limits.memory_max)
-        if not own:
-            continue  # most of them
-        for level in {unit, *ancestors(unit)} & floors.keys():
-            floors[level] += own
+    # a leaf that a smaller total has cut cannot keep more than it may have
+    own = {
+        unit: _at_most(one.limits.memory_min, one.limits.memory_max)
+        for unit, one in slices.items()
+        if one.limits.memory_min
+    }
+    own[ENGINE] = world.engine_memory
+    for lease in world.live:
+        if lease.unit not in slices:
+            own[lease.unit] = pages_of(lease.grant.mem_guarantee)
+    for unit, floor in own.items():
+        for level in (unit, *ancestors(unit)):
+            if level in floors:
+                floors[level] += floor
     return {unit: _at_most(floor, slices[unit].limits.memory_max) for unit, floor in floors.items()}
 
 

@@ -63,14 +63,21 @@ class World:
         return pages_of(min(floor + min(to_next, max(0, quota - floor - promised)), quota))
 
 
-def slice_tree(world: World, gone: frozenset[UnitName]) -> dict[UnitName, DesiredSlice]:
-    """Return every slice with the limits of its own, parents first."""
+def slice_tree(
+    world: World, gone: frozenset[UnitName], path: frozenset[UnitName] | None = None
+) -> dict[UnitName, DesiredSlice]:
+    """Return every slice with the limits of its own, parents first.
+
+    path: of the leases' slices make only these.
+    """
     tree = _Tree()
     _add_fixed(tree, world)
     for name in sorted(_profiles(world)):
-        tree.add(profile_slice(name), _profile_limits(world, name), f"profile {name}")
+        if path is None or profile_slice(name) in path:
+            tree.add(profile_slice(name), _profile_limits(world, name), f"profile {name}")
     workload = tree.slices[WORKLOAD].limits.memory_max
-    for lease in sorted((*world.live, *world.kept), key=lambda lease: lease.unit):
+    leases = (one for one in (*world.live, *world.kept) if path is None or one.unit in path)
+    for lease in sorted(leases, key=lambda lease: lease.unit):
         of_user = user_slice(lease.profile, lease.user)
         if of_user not in tree.slices:
             what = f"{lease.user} in profile {lease.profile}"

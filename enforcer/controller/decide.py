@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from enforcer.controller.outline import same_outline
-from enforcer.desired import desired
+from enforcer.desired import desired, desired_path
 from enforcer.easing import Easing, Known
 from enforcer.model import (
     Action,
@@ -21,7 +21,7 @@ from enforcer.model import (
     Limits,
     Observed,
 )
-from enforcer.names import UnitName, ancestors
+from enforcer.names import UnitName
 from enforcer.quantities import Cpus
 from enforcer.reconcile import reconcile
 from enforcer.shares import (
@@ -134,14 +134,19 @@ class Decider:
         `observed` needs no more than the slices on the lease's path. Weights of slices that are
         there already move at the next tick.
         """
-        path = {lease.unit, *ancestors(lease.unit)}
-        whole = self._desired(observed, given)
-        slices = {
-            unit: _keep_weight(one, observed.cgroups.get(unit))
-            for unit, one in whole.slices.items()
-            if unit in path
-        }
-        wanted = Desired(slices=slices)
+        path = desired_path(
+            given.config,
+            given.leases,
+            observed,
+            lease,
+            totals=given.totals,
+            contention=self._contention,
+        )
+        wanted = Desired(
+            slices={
+                unit: _keep_weight(one, observed.cgroups.get(unit)) for unit, one in path.items()
+            }
+        )
         easing = Easing(now=observed.taken_at, deferred=self._deferred)
         known = Known(slices=given.known)
         result = reconcile(wanted, observed, known=known, easing=easing)

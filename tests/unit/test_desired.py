@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enforcer.containers import oom_score_adj
-from enforcer.desired import desired
+from enforcer.desired import desired, desired_path
 from enforcer.model import Cgroup, Config, Container, EnginePlace, Lease, LeaseState, Limits, Usage
 from enforcer.names import (
     ADOPTED,
@@ -471,3 +471,7 @@ def test_floors_add_up_limits_narrow_down_and_no_order_matters(
         assert limits[held.unit].memory_min == held.grant.mem_guarantee
     shuffled = data.draw(st.permutations(one.leases))
     assert desired(one.config, shuffled, NOBODY, totals=one.totals) == found
+    for held in one.leases:
+        path = desired_path(one.config, shuffled, NOBODY, held, totals=one.totals)
+        assert path.keys() == {held.unit, *ancestors(held.unit)}
+        assert path == {unit: found.slices[unit] for unit in path}
