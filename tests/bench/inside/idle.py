@@ -7,6 +7,7 @@ long to start and show the daemon no more slices.
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from tests.bench.inside.common import (
 )
 
 _LEASES = 100
+_DESCRIPTORS = 65536
 _PASSES = 60
 _SETTLE_SECONDS = 20.0
 _WATCHED_SECONDS = 120.0
@@ -35,6 +37,7 @@ _WATCHED_SECONDS = 120.0
 
 def main() -> None:
     """Fill, settle, watch the daemon, then measure the passes in this process."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
     api = Socket()
     sleepers = [_sleep_in(lease["unit"]) for lease in fill(api, _LEASES)]
     time.sleep(_SETTLE_SECONDS)
