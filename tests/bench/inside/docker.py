@@ -74,12 +74,12 @@ def _runs(api: Socket) -> Row:
     )
 
 
-_LIKE = ("--cpus=0.05", "--memory=32m", "--memory-swap=32m", "--label=bench=1")
+_LIKE = ("--cpus=0.5", "--memory=32m", "--memory-swap=32m", "--label=bench=1")
 
 
 def _claim(user: str, server: str = "") -> dict[str, object]:
-    """Ask for enough that runc, which is in there at first, is not killed."""
-    return small(user, server, mem_limit="32 MiB")
+    """Ask for enough that runc, which is in there at first, is neither killed nor held back."""
+    return small(user, server, cpu_limit=0.5, mem_limit="32 MiB")
 
 
 def _docker(lease: Any) -> tuple[str, ...]:  # noqa: ANN401  # JSON
