@@ -93,6 +93,8 @@ def held_back(unit: UnitName, rates: Mapping[UnitName, Sample]) -> Sample | None
     own = rates.get(unit)
     if own is None:
         return None
+    if not own.cpu_pressure:
+        return own
     above = max((rates[one].throttled for one in ancestors(unit) if one in rates), default=0.0)
     return replace(own, throttled=max(own.throttled, min(above, own.cpu_pressure)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from enforcer.model import EndReason, Lease, LeaseState
@@ -22,11 +22,11 @@ class Book:
     """Every lease that is not finished, the oldest first."""
 
     leases: tuple[Lease, ...] = ()
+    live: tuple[Lease, ...] = field(init=False, repr=False, compare=False)
+    """Those that count against the quotas."""
 
-    @property
-    def live(self) -> tuple[Lease, ...]:
-        """Those that count against the quotas."""
-        return tuple(lease for lease in self.leases if lease.live)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "live", tuple(lease for lease in self.leases if lease.live))
 
     @property
     def queued(self) -> tuple[Lease, ...]:

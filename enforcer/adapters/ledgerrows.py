@@ -16,7 +16,7 @@ E = TypeVar("E", LeaseState, EndReason)
 
 Row = Mapping[str, object]
 
-LEASE_COLUMNS: Final = tuple(field.name for field in fields(Lease))
+LEASE_COLUMNS: Final = tuple(field.name for field in fields(Lease) if field.init)
 RECEIPT_COLUMNS: Final = tuple(field.name for field in fields(Receipt))
 
 

@@ -47,6 +47,8 @@ class Keeper:
         self._released_at: dict[UnitName, float] = {}
         self._changed = asyncio.Condition()
         self.book = Book()
+        self._users: Mapping[str, Claim] = {}
+        self._users_of = self.book.leases
 
     @property
     def accounts(self) -> Mapping[str, Account]:
@@ -160,7 +162,10 @@ class Keeper:
 
     def users(self) -> Mapping[str, Claim]:
         """Return user → a claim of theirs, for everyone with a lease."""
-        return {lease.user: lease.claim for lease in self.book.leases}
+        if self._users_of is not self.book.leases:
+            self._users_of = self.book.leases
+            self._users = {lease.user: lease.claim for lease in self.book.leases}
+        return self._users
 
     def _reasoned(self, change: Change) -> tuple[Change, Lease]:
         """Say of a lease whose container nobody saw end that it was lost."""

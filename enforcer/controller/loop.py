@@ -63,7 +63,9 @@ class Loop:
         self._last: tuple[Observed, Given, float] | None = None
         """What the last tick was decided upon, and when the containers had been listed."""
         self._leaves: list[UnitName] = []
-        """Of the last snapshot."""
+        """As of the last snapshot that was another."""
+        self._totals_of: tuple[object, ...] = ()
+        """What the totals were reckoned from."""
         self._placed: dict[UnitName, DesiredSlice] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.last_tick_at = float("-inf")
@@ -177,12 +179,15 @@ class Loop:
             await self.keeper.account(observed)
         except UnavailableError as error:
             _log.warning("the ledger cannot be written: %s", error)
-        self._leaves = [unit for unit in observed.cgroups if is_leaf(unit)]
         self.rights.renew(self.keeper.users())
         self._renew_totals()
 
     def _renew_totals(self) -> None:
         """Reckon the totals of who has a lease, and of whose last one's leaf is still there."""
+        basis = (self.keeper.book.leases, self.config, self._leaves, self.rights.told)
+        if tuple(map(id, basis)) == tuple(map(id, self._totals_of)):
+            return  # the very same: so it is at most ticks
+        self._totals_of = basis
         ended = {lease.user: lease.claim for lease in self.keeper.kept(self._leaves)}
         self.rights.renew_totals(self.config, {**ended, **self.keeper.users()})
 
@@ -199,6 +204,7 @@ class Loop:
                 and same_outline(before, observed)
             ):
                 return given
+        self._leaves = [unit for unit in observed.cgroups if is_leaf(unit)]
         given = self._given(observed)
         self._last = (observed, given, listed_at)
         return given

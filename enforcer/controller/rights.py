@@ -49,6 +49,8 @@ class RightsBook:
         self._renewing: asyncio.Task[None] | None = None
         self._config: Config | None = None
         self._rights: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Rights] = {}
+        self.told = object()
+        """Another one whenever the host has told something new."""
         self.totals: Mapping[str, tuple[Cpus, Bytes]] = {}
         """User → total of CPU and of memory, for everyone with a lease. The same object as long as
         nothing in it changes."""
@@ -132,7 +134,9 @@ class RightsBook:
                 _log.warning("%s", error.message)
                 known = self._groups.get(user)
                 names, seconds = None if known is None else known.names, _RETRY_SECONDS
-        self._groups.pop(user, None)
+        before = self._groups.pop(user, None)
+        if before is None or before.names != names:
+            self.told = object()
         self._groups[user] = _Groups(names, self._clock.monotonic() + seconds)
         if len(self._groups) > _KEPT:
             del self._groups[next(iter(self._groups))]

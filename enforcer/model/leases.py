@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from enforcer.names import UnitName, lease_slice
@@ -97,6 +97,11 @@ class Lease:
     resized_until: float | None = None
     """When the numbers go back to `grant_before`; None: they stay."""
     grant_before: Grant | None = None
+    unit: UnitName = field(init=False, repr=False, compare=False)
+    """The leaf slice; every tick asks for it, several times."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", lease_slice(self.profile, self.user, self.server))
 
     @property
     def user(self) -> str:
@@ -109,14 +114,9 @@ class Lease:
         return self.claim.server
 
     @property
-    def unit(self) -> UnitName:
-        """The leaf slice."""
-        return lease_slice(self.profile, self.user, self.server)
-
-    @property
     def live(self) -> bool:
         """It counts against the quotas: pending or bound."""
-        return self.state in {LeaseState.PENDING, LeaseState.BOUND}
+        return self.state is LeaseState.PENDING or self.state is LeaseState.BOUND
 
     @property
     def running(self) -> bool:
