@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from enforcer.containers import container_reports, desired_containers, engine_reports
-from enforcer.model import Config, Desired, DesiredSlice, Lease, Limits, Observed
+from enforcer.model import Cgroup, Config, Desired, DesiredSlice, Lease, Limits, Observed
 from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, ancestors
 from enforcer.quantities import Bytes, Cpus
 from enforcer.shares import CALM, Contention, weights
@@ -14,6 +14,7 @@ from enforcer.slices import World, pages_of, quota_of, slice_tree
 from enforcer.tree import Totals
 
 _MAX_WEIGHT: Final = 10_000
+_DEFAULT_IO_WEIGHT: Final = 100
 
 
 def desired(
@@ -92,10 +93,19 @@ def _complete(
             cpu_quota=_capped(one.limits.cpu_quota, contention.caps.get(unit)),
             cpu_weight=weight.get(unit, 1),
             memory_min=floors[unit],
-            io_weight=ios.get(unit),
+            io_weight=ios.get(unit, _left_over(world.observed.cgroups.get(unit))),
         )
         for unit, one in slices.items()
     }
+
+
+def _left_over(there: Cgroup | None) -> int | None:
+    """Return the I/O weight of a slice that ought to have none: what the kernel gives everybody.
+
+    None where it has that: nothing need be set, and many kernels have no such weight.
+    """
+    other = there is not None and there.limits.io_weight not in {None, _DEFAULT_IO_WEIGHT}
+    return _DEFAULT_IO_WEIGHT if other else None
 
 
 def _with_limits(

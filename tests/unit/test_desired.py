@@ -173,6 +173,16 @@ def test_throttling_before_the_limit_is_set_only_below_it() -> None:
         assert leaf.memory_high == high
 
 
+@pytest.mark.parametrize(("there", "wanted"), [(None, None), (100, None), (300, 100)])
+def test_an_io_weight_that_nobody_wants_any_more_goes_back_to_the_kernels(
+    there: int | None, wanted: int | None
+) -> None:
+    limits = replace(want(ALICE)[ALICE.unit], io_weight=there)
+    leaf = Cgroup(unit=ALICE.unit, limits=limits, usage=Usage(), populated=True)
+    found = desired(CONFIG, [ALICE], observed(cgroups=[leaf]), totals=TOTALS)
+    assert found.slices[ALICE.unit].limits.io_weight == wanted
+
+
 def test_io_weights_add_up_where_a_profile_has_one() -> None:
     weighed = config(replace(SMALL, io_weight=300), LARGE)
     two = [lease("alice"), lease("alice", server="b"), BOB]
