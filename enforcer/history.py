@@ -75,8 +75,15 @@ def of_leases(
         own = account.killed_own - then.killed_own
         # a resize may have come after the kill, and before this snapshot
         at_kill = Bytes(account.limit_at_kill) if own and account.limit_at_kill else None
-        found[lease.unit] = replace(
-            one,
+        # field by field, for every lease at every tick: `replace` takes thrice as long
+        found[lease.unit] = Sample(
+            at=one.at,
+            cpu=one.cpu,
+            memory=one.memory,
+            throttled=one.throttled,
+            cpu_pressure=one.cpu_pressure,
+            memory_pressure=one.memory_pressure,
+            io_pressure=one.io_pressure,
             oom_kills=account.killed - then.killed,
             oom_own=own,
             cpu_limit=lease.grant.cpu_limit,

@@ -126,7 +126,10 @@ class Decider:
             return None
         before, given_before, decision = self._settled
         same = given is given_before and self._contention.settles_as(contention_before)
-        return decision if same and same_outline(before, observed) else None
+        if not same or not same_outline(before, observed):
+            return None
+        self._settled = (observed, given, decision)  # the nearer, the more is the very same value
+        return decision
 
     def placement(self, lease: Lease, observed: Observed, given: Given) -> Decision:
         """Decide what a new lease needs at once: its slices, and floors above them.

@@ -203,6 +203,7 @@ class Loop:
                 and listed_at == listed_before
                 and same_outline(before, observed)
             ):
+                self._last = (observed, given, listed_at)
                 return given
         self._leaves = [unit for unit in observed.cgroups if is_leaf(unit)]
         given = self._given(observed)
