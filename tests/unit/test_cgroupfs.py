@@ -5,7 +5,6 @@ import logging
 import os
 import resource
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,28 +34,9 @@ from tests.unit.cgrouptrees import (
     OTHER_ID,
     SCOPE_PATH,
     SMALL,
-    TREE,
-    Ticking,
     build,
     process,
 )
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build(tmp_path / "cgroup", TREE)
-
-
-@pytest.fixture
-def proc(tmp_path: Path) -> Path:
-    return build(tmp_path / "proc", {})
-
-
-@pytest.fixture
-def kernel(root: Path, proc: Path) -> Iterator[CgroupFs]:
-    kernel = CgroupFs(root, proc, clock=Ticking())
-    yield kernel
-    kernel.close()
 
 
 def test_every_file_of_a_slice_becomes_its_field(kernel: CgroupFs) -> None:

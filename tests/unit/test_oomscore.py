@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from enforcer.adapters.cgroupfs import CgroupFs
 from enforcer.adapters.oomscore import UNEVEN
 from enforcer.errors import UnavailableError
-from tests.unit.cgrouptrees import SCOPE_PATH, TREE, Ticking, build, process
+from tests.unit.cgrouptrees import SCOPE_PATH, Ticking, build, process
 
 
 class Settable:
@@ -21,23 +20,6 @@ class Settable:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return build(tmp_path / "cgroup", TREE)
-
-
-@pytest.fixture
-def proc(tmp_path: Path) -> Path:
-    return build(tmp_path / "proc", {})
-
-
-@pytest.fixture
-def kernel(root: Path, proc: Path) -> Iterator[CgroupFs]:
-    kernel = CgroupFs(root, proc, clock=Ticking())
-    yield kernel
-    kernel.close()
 
 
 def oom_score(proc: Path, pid: int) -> int:
