@@ -26,8 +26,9 @@ from enforcer.names import UnitName
 
 log = logging.getLogger(__name__)
 
-VERIFY_EVERY: Final = 30
-"""Without any event, limits are read again at every so manieth reading."""
+VERIFY_EVERY: Final = 120
+"""Without any event, limits are read again at every so manieth reading: the kernel tells of every
+write, so this is for what nobody thought of, and it costs as much as twenty readings."""
 
 _ROOMS: Final = repeat(448)  # cpu.stat, the longest counter, has 250; small objects are cheap
 _STARTS: Final = repeat(0)

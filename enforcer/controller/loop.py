@@ -60,8 +60,10 @@ class Loop:
         self._kernel = KernelWatch(world, self.wake.set)
         self._observer = Observer(world)
         self._decider = Decider()
-        self._last: tuple[Observed, Given, float] | None = None
-        """What the last tick was decided upon, and when the containers had been listed."""
+        self._last: tuple[Observed, Given] | None = None
+        """What the last tick was decided upon."""
+        self._awaited: list[UnitName] = []
+        """Leaves that were released after the containers were last listed."""
         self._leaves: list[UnitName] = []
         """As of the last snapshot that was another."""
         self._totals_of: tuple[object, ...] = ()
@@ -193,21 +195,21 @@ class Loop:
 
     def _given_now(self, observed: Observed) -> Given:
         """Return what a tick decides upon; the very same as the last time if nothing is new."""
-        listed_at = self.containers.listed_at_unix
         if self._last is not None:
-            before, given, listed_before = self._last
+            before, given = self._last
             if (
                 given.leases is self.keeper.book.leases
                 and given.config is self.config
                 and given.totals is self.rights.totals
-                and listed_at == listed_before
+                and not any(map(self._listed_since_release, self._awaited))
                 and same_outline(before, observed)
             ):
-                self._last = (observed, given, listed_at)
+                self._last = (observed, given)
                 return given
         self._leaves = [unit for unit in observed.cgroups if is_leaf(unit)]
+        self._awaited = [unit for unit in self._leaves if not self._listed_since_release(unit)]
         given = self._given(observed)
-        self._last = (observed, given, listed_at)
+        self._last = (observed, given)
         return given
 
     def _given(self, observed: Observed) -> Given:

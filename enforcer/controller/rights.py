@@ -1,4 +1,4 @@
-"""The rights of users, with the host's groups, which are known for a minute.
+"""The rights of users, with the host's groups: known for a minute to who asks, or for some.
 
 A user database may be a directory server far away: only `learn` waits for it, beside the event
 loop. Whoever may not wait goes by what is known, and has it renewed in the background.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from enforcer import policy
 from enforcer.errors import EnforcerError, UnavailableError
@@ -20,6 +20,8 @@ from enforcer.quantities import Bytes, Cpus
 _log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 60.0
+_LASTS_SECONDS = 300.0
+"""For the totals of those who ask for nothing: a hundred of them are a hundred questions."""
 _RETRY_SECONDS = 2.0
 _LEARN_SECONDS = 15.0
 """Many may claim at once, and the API gives each twice as long."""
@@ -31,10 +33,14 @@ _KEPT = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """A user's groups, None before the host has told; to be asked again at `due` (monotonic)."""
+    """A user's groups, None before the host has told.
+
+    due: when to ask again if anybody wants to know; renewed_at: when in any case. Monotonic.
+    """
 
     names: tuple[str, ...] | None
     due: float
+    renewed_at: float
 
 
 class RightsBook:
@@ -104,14 +110,16 @@ class RightsBook:
     def renew(self, users: Iterable[str]) -> None:
         """Have the host asked about those whose groups are too old, one by one: nobody waits."""
         if self._renewing is None or self._renewing.done():
-            due = self._due(users)
+            due = self._due(users, waits_for_renewal=True)
             if due:
                 self._renewing = asyncio.create_task(self._renew(due), name="groups")
 
     def expire(self) -> None:
         """Have every group looked up anew; what is known holds until the host has told."""
         now = self._clock.monotonic()
-        self._groups = {user: _Groups(known.names, now) for user, known in self._groups.items()}
+        self._groups = {
+            user: replace(known, due=now, renewed_at=now) for user, known in self._groups.items()
+        }
 
     async def close(self) -> None:
         """Ask no more."""
@@ -128,23 +136,30 @@ class RightsBook:
             if not self._due([user]):
                 return  # somebody else has asked meanwhile
             names: tuple[str, ...] | None
+            fresh, lasts = _FRESH_SECONDS, _LASTS_SECONDS
             try:
-                names, seconds = await asyncio.to_thread(self._host.groups, user), _FRESH_SECONDS
+                names = await asyncio.to_thread(self._host.groups, user)
             except UnavailableError as error:
                 _log.warning("%s", error.message)
                 known = self._groups.get(user)
-                names, seconds = None if known is None else known.names, _RETRY_SECONDS
+                names = None if known is None else known.names
+                fresh = lasts = _RETRY_SECONDS
         before = self._groups.pop(user, None)
         if before is None or before.names != names:
             self.told = object()
-        self._groups[user] = _Groups(names, self._clock.monotonic() + seconds)
+        now = self._clock.monotonic()
+        self._groups[user] = _Groups(names, now + fresh, now + lasts)
         if len(self._groups) > _KEPT:
             del self._groups[next(iter(self._groups))]
 
-    def _due(self, users: Iterable[str]) -> list[str]:
+    def _due(self, users: Iterable[str], *, waits_for_renewal: bool = False) -> list[str]:
         now = self._clock.monotonic()
         found = ((user, self._groups.get(user)) for user in dict.fromkeys(users))
-        return [user for user, known in found if known is None or known.due <= now]
+        return [
+            user
+            for user, known in found
+            if known is None or (known.renewed_at if waits_for_renewal else known.due) <= now
+        ]
 
     def _host_groups(self, user: str) -> tuple[str, ...]:
         known = self._groups.get(user)

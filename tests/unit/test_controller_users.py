@@ -42,13 +42,32 @@ async def test_a_user_database_that_fails_lifts_no_users_limit() -> None:
     assert book.totals == before
 
 
+async def test_who_asks_has_what_the_host_says_now_and_who_has_a_lease_some_minutes_later() -> None:
+    host, clock = Directory(), FakeClock()
+    book = RightsBook(host, clock)
+    await book.learn(["ann", "bob"])
+    clock.advance(61)
+    book.renew(["ann", "bob"])
+    await asyncio.sleep(0)
+    assert host.asked == 2
+    await book.learn(["ann"])
+    assert host.asked == 3
+    clock.advance(241)
+    book.renew(["ann", "bob"])
+    await until(lambda: host.asked == 4)
+    book.expire()
+    book.renew(["ann", "bob"])
+    await until(lambda: host.asked == 6)
+    await book.close()
+
+
 async def test_no_tick_waits_for_a_slow_user_database() -> None:
-    lab, host = _with_directory()
+    lab, host = _with_directory(f"{VALID}\n[admission]\nclaim_seconds = 600\n")
     async with lab.running() as controller:
         for number in range(10):
             await controller.claim(replace(TINY, user=f"user{number}"))
         host.members = {f"user{number}": ("ml",) for number in range(10)}
-        lab.world.clock.advance(61)
+        lab.world.clock.advance(301)
         began, asked = time.monotonic(), host.asked
         with host.hanging():
             for _ in range(3):
