@@ -131,7 +131,7 @@ class Lab:
     def configure(self, text: str) -> None:
         """Put another configuration in force."""
         self.guest.write(CONFIG, text)
-        self.guest.run("enforcer reload")
+        self.client.reload()
 
     def daemon_pid(self) -> int:
         """Return the daemon's main process."""

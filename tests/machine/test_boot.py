@@ -21,7 +21,7 @@ from enforcer.model import Claim, EndReason, LeaseState
 from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, CHECKOUT, CONFIG, SOCKET, Lab, until
-from tests.machine.test_machine import on_each_suite
+from tests.machine.test_machine import mostly_on_one
 
 REBOOT_SECONDS: Final = 900
 NOTICE_SECONDS: Final = 60
@@ -45,7 +45,7 @@ def test_dockerd_and_containerd_may_restart_under_running_leases(lab: Lab) -> No
     assert not lab.client.receipts()
 
 
-@on_each_suite
+@mostly_on_one
 def test_reexecution_and_reload_of_systemd_change_no_limit(suite: str, lab: Lab) -> None:
     del suite
     lease = lab.place(_claim("ann"))

@@ -10,7 +10,7 @@ from enforcer.model import Claim, LeaseState
 from enforcer.names import ADOPTED
 from enforcer.quantities import MIB, Bytes, Cpus
 from tests.machine.lab import Lab, until
-from tests.machine.test_machine import mostly_on_one, on_each_suite
+from tests.machine.test_machine import mostly_on_one
 
 _HERE: Final = "/usr/local/src/enforcer"
 # What they say goes to standard error.
@@ -32,7 +32,7 @@ _LIST: Final = (
 )
 
 
-@on_each_suite
+@mostly_on_one
 def test_the_units_are_right_and_the_daemon_is_not_exposed(suite: str, lab: Lab) -> None:
     del suite
     ours = lab.guest.run("ls -d /usr/local/lib/systemd/system/*.*").stdout.split()

@@ -87,13 +87,8 @@ HOGS: Final = (
 """One in each profile who grows until stopped, and one who fills the page cache."""
 
 
-@pytest.mark.parametrize(
-    "swap",
-    [
-        pytest.param(True, id="with swap"),
-        pytest.param(False, id="without swap", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("swap", [True, False], ids=["with swap", "without swap"])
 def test_hogs_are_stopped_and_a_guarantee_keeps_its_whole_working_set(
     lab: Lab, *, swap: bool
 ) -> None:
