@@ -1,14 +1,12 @@
-"""Clients of the API: one that blocks, with the standard library's HTTP, and one for asyncio.
+"""A client of the API that blocks, with the standard library's HTTP: it is imported in no time.
 
-Both keep their connection, return the API's types, and raise the daemon's own errors. A daemon that
+It keeps its connection, returns the API's types, and raises the daemon's own errors. A daemon that
 cannot be reached is ``UnavailableError("daemon.unreachable")``. Where `user` may be None, it is
 whoever calls; root and the hub see everyone's leases and receipts then.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import http.client
 import socket
 import time
@@ -16,9 +14,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar
-
-import aiohttp
-from yarl import URL
 
 from enforcer.api import calls, types
 from enforcer.api.calls import Ask
@@ -28,7 +23,8 @@ from enforcer.model import Claim, LeaseState, Resize
 DEFAULT_SOCKET: Final = "/run/enforcer/enforcer.sock"
 DEFAULT_SECONDS: Final = 40.0
 """More than the daemon takes to say that something took too long."""
-_FULL_SECONDS: Final = 0.05
+FULL_SECONDS: Final = 0.05
+"""Between two tries to connect while the queue before the daemon is full."""
 
 ReplyT = TypeVar("ReplyT", bound=types.Reply)
 
@@ -130,7 +126,7 @@ class Client:
                 status, body = self._send(ask)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise _unreachable(self._path, error) from error
+            raise unreachable(self._path, error) from error
         return ask.read(status, body)
 
     def _send(self, ask: Ask[ReplyT]) -> tuple[int, bytes]:
@@ -158,7 +154,7 @@ class _UnixConnection(http.client.HTTPConnection):
         until = time.monotonic() + self._seconds
         try:
             while not _connected(sock, self._path, until):
-                time.sleep(_FULL_SECONDS)
+                time.sleep(FULL_SECONDS)
         except BaseException:
             sock.close()
             raise
@@ -185,133 +181,8 @@ def _connected(sock: socket.socket, path: str, until: float) -> bool:
     return True
 
 
-class AsyncClient:
-    """A client for asyncio; several calls at once are fine."""
-
-    def __init__(
-        self, socket_path: str = DEFAULT_SOCKET, timeout_seconds: float = DEFAULT_SECONDS
-    ) -> None:
-        self._path = socket_path
-        self._seconds = timeout_seconds
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections; the next call opens another."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    async def status(self) -> types.StatusReply:
-        """Return how the machine and the daemon are."""
-        return await self.ask(calls.status())
-
-    async def slices(self) -> types.SlicesReply:
-        """Return the slice tree."""
-        return await self.ask(calls.slices())
-
-    async def catalogue(
-        self, user: str | None = None, server: str = "", groups: Sequence[str] = ()
-    ) -> types.CatalogueReply:
-        """Return what a user may choose from."""
-        return await self.ask(calls.catalogue(user, server, groups))
-
-    async def explain(self, user: str | None = None, server: str = "") -> types.ExplainReply:
-        """Return why a server has what it has."""
-        return await self.ask(calls.explain(user, server))
-
-    async def leases(self, user: str | None = None) -> tuple[types.LeaseReply, ...]:
-        """Return the leases that are not finished."""
-        return tuple((await self.ask(calls.leases(user))).leases)
-
-    async def lease(
-        self, lease_id: str, wait_seconds: float = 0.0, state: LeaseState | None = None
-    ) -> types.LeaseReply:
-        """Return a lease, after `wait_seconds` or as soon as it has left `state`."""
-        return await self.ask(calls.lease(lease_id, wait_seconds, state))
-
-    async def bounds(self, lease_id: str) -> types.BoundsReply:
-        """Return the most that a resize of a lease may ask for."""
-        return await self.ask(calls.bounds(lease_id))
-
-    async def history(self, lease_id: str) -> types.HistoryReply:
-        """Return the last samples of a lease."""
-        return await self.ask(calls.history(lease_id))
-
-    async def receipts(
-        self, user: str | None = None, limit: int = 100
-    ) -> tuple[types.ReceiptReply, ...]:
-        """Return the newest receipts first."""
-        return tuple((await self.ask(calls.receipts(user, limit))).receipts)
-
-    async def claim(self, wanted: Claim) -> types.LeaseReply:
-        """Claim a lease; it may have to wait in the queue."""
-        return await self.ask(calls.claim(wanted))
-
-    async def resize(self, lease_id: str, change: Resize) -> types.LeaseReply:
-        """Give a live lease other numbers."""
-        return await self.ask(calls.resize(lease_id, change))
-
-    async def release(self, lease_id: str) -> None:
-        """End a lease; one that has ended already is fine."""
-        await self.ask(calls.release(lease_id))
-
-    async def ask(self, ask: Ask[ReplyT]) -> ReplyT:
-        """Send a request, once more if the kept connection turns out to be closed."""
-        until = time.monotonic() + self._seconds
-        try:
-            try:
-                status, body = await self._send_when_heard(ask, until)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if isinstance(error, aiohttp.ClientConnectorError):
-                    raise
-                status, body = await self._send_when_heard(ask, until)
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise _unreachable(self._path, error) from error
-        return ask.read(status, body)
-
-    async def _send_when_heard(self, ask: Ask[ReplyT], until: float) -> tuple[int, bytes]:
-        """Send, again and again while the queue before the daemon is full; see `_connected`.
-
-        asyncio takes EAGAIN for "soon", and finds a socket that is not connected.
-        """
-        while True:
-            try:
-                return await self._send(ask)
-            except aiohttp.ClientOSError as error:
-                if error.errno not in {errno.EAGAIN, errno.ENOTCONN}:
-                    raise
-                if time.monotonic() > until:
-                    raise TimeoutError from error
-            await asyncio.sleep(_FULL_SECONDS)
-
-    async def _send(self, ask: Ask[ReplyT]) -> tuple[int, bytes]:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(self._path), cookie_jar=aiohttp.DummyCookieJar()
-            )
-        url = URL(f"http://enforcer{ask.target}", encoded=True)
-        limit = aiohttp.ClientTimeout(total=self._seconds + ask.wait_seconds)
-        async with self._session.request(
-            ask.method, url, data=ask.body, headers=ask.all_headers, timeout=limit
-        ) as answer:
-            return answer.status, await answer.read()
-
-
-def _unreachable(path: str, error: BaseException) -> UnavailableError:
-    cause: BaseException | None = error
-    if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error
+def unreachable(path: str, cause: BaseException) -> UnavailableError:
+    """Return the error that says why a socket's daemon cannot be reached."""
     match cause:
         case FileNotFoundError():
             why = "there is no such socket"
@@ -322,7 +193,7 @@ def _unreachable(path: str, error: BaseException) -> UnavailableError:
         case TimeoutError():
             why = "it does not answer in time"
         case _:
-            why = str(error) or type(error).__name__
+            why = str(cause) or type(cause).__name__
     return UnavailableError(
         "daemon.unreachable",
         f"the enforcer cannot be reached at {path}: {why}",

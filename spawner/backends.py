@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Self
 
-from enforcer.client import AsyncClient
+from enforcer.asyncclient import AsyncClient
 from spawner.engine import Dockerd, Engine, Lane
 from spawner.leftovers import Leftovers
 from spawner.pulls import Pulls

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from enforcer.api.types import LeaseReply
-from enforcer.client import AsyncClient
+from enforcer.asyncclient import AsyncClient
 from enforcer.errors import EnforcerError, NotFoundError, RefusedError, UnavailableError
 from enforcer.model import Claim, EndReason, LeaseState
 

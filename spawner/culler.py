@@ -23,7 +23,8 @@ from tornado.ioloop import IOLoop
 from traitlets import Float, Unicode
 
 from enforcer.api.types import LeaseReply, SampleReply
-from enforcer.client import DEFAULT_SOCKET, AsyncClient
+from enforcer.asyncclient import AsyncClient
+from enforcer.client import DEFAULT_SOCKET
 from enforcer.errors import EnforcerError
 from enforcer.model import LeaseState
 

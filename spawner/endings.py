@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from enforcer.api.types import ReceiptReply
-from enforcer.client import AsyncClient
+from enforcer.asyncclient import AsyncClient
 from enforcer.errors import EnforcerError, NotFoundError
 from enforcer.model import EndReason, LeaseState
 from enforcer.quantities import format_bytes

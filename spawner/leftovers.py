@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from enforcer.api.types import LeaseReply
-from enforcer.client import AsyncClient
+from enforcer.asyncclient import AsyncClient
 from enforcer.errors import ForbiddenError, InvalidError, NotFoundError
 from enforcer.model import LeaseState
 from spawner import engine as docker_engine

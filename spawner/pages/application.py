@@ -19,7 +19,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets, bind_unix_socket
 from tornado.web import Application, RedirectHandler, StaticFileHandler
 
-from enforcer.client import AsyncClient
+from enforcer.asyncclient import AsyncClient
 from spawner.pages import SERVICE_NAME, endpoints
 from spawner.pages.handlers import ACCESS, MOST_BODY, Callback, Service, set_headers
 from spawner.pages.jinja import environment

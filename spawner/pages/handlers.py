@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tornado.web import HTTPError, RequestHandler
 
 from enforcer.api.types import Reply, Request
-from enforcer.client import AsyncClient
+from enforcer.asyncclient import AsyncClient
 from enforcer.errors import (
     ConflictError,
     EnforcerError,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 
-from enforcer.client import AsyncClient
+from enforcer.asyncclient import AsyncClient
 from enforcer.errors import EnforcerError
 from enforcer.model import Claim, LeaseState
 from enforcer.quantities import parse_bytes, parse_cpus

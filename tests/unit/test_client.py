@@ -15,7 +15,8 @@ import pytest
 import pytest_asyncio
 
 from enforcer.api.types import ExplainReply
-from enforcer.client import AsyncClient, Client
+from enforcer.asyncclient import AsyncClient
+from enforcer.client import Client
 from enforcer.errors import (
     ConflictError,
     EnforcerError,

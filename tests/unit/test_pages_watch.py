@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from enforcer.api.types import HistoryReply
-from enforcer.client import AsyncClient
+from enforcer.asyncclient import AsyncClient
 from enforcer.model import Claim, EndReason, Usage
 from enforcer.names import lease_slice
 from enforcer.quantities import GIB, Bytes
