@@ -20,7 +20,7 @@ from spawner.claims import Holding, lease_of, release
 from spawner.endings import ending, receipt_of
 from spawner.engine import Lane
 from spawner.homes import Account, find_account
-from spawner.leftovers import Remains, put_away, remove
+from spawner.leftovers import Remains, put_away, remove, remove_unstarted
 from spawner.options import Wanted
 from spawner.progress import Progress
 from spawner.refusals import StartRefused, refusal
@@ -40,7 +40,6 @@ class StartingSpawner(AskingSpawner):
         self._steps = Progress()
         self._holding: Holding | None = None
         self._starting = False
-        self._made = False
         self._until = 0.0
         super().__init__(**named)
 
@@ -54,7 +53,7 @@ class StartingSpawner(AskingSpawner):
         """
         self._steps.begin()
         self._until = asyncio.get_running_loop().time() + self.start_timeout
-        self._starting, self._made, self._holding = True, False, None
+        self._starting, self._creation, self._holding = True, None, None
         try:
             return await self._start()
         except asyncio.CancelledError:
@@ -92,7 +91,6 @@ class StartingSpawner(AskingSpawner):
         await self._look_up_account(None if lease.placement is None else lease.placement.home)
         self._steps.tell(65, lease.sentence)
         self._steps.tell(70, "Starting the container")
-        self._made = True
         address = await self.place_container()
         await self._confirm(lease)
         self._steps.tell(90, "The container runs; waiting for the server in it")
@@ -201,22 +199,28 @@ class StartingSpawner(AskingSpawner):
             remains = Remains(
                 user=self.user.name,
                 server=self.name,
-                container=(self.object_id or self.object_name) if self._made else "",
+                container="" if self._creation is None else self.object_id or self.object_name,
                 holding=self._holding,
                 jobs=tuple(self._jobs),
+                creation=self._creation,
             )
             self.put_away_later(remains)
-        self._holding = None
+        self._holding = self._creation = None
         self.forget_placement()
 
     def put_away_later(self, remains: Remains) -> None:
         """Have something put away, now or when Docker and the daemon answer again."""
-        backends = self.backends
+        backends, name = self.backends, self.object_name
+
+        async def look() -> bool:
+            return await remove_unstarted(backends.engine, name, remains.known_lease)
 
         async def work() -> None:
             await put_away(backends.engine, backends.client, remains)
+            if remains.may_come_late:
+                backends.leftovers.look_out(name, look)
 
-        backends.leftovers.add(self.object_name, work)
+        backends.leftovers.add(name, work)
 
     def _explained(self, error: Exception) -> Exception:
         """Return what the hub is to raise: a sentence for the user where there is one."""
