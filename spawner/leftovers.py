@@ -73,18 +73,14 @@ async def put_away(engine: Engine, client: AsyncClient, remains: Remains) -> Non
     """Remove the container, then release the lease. Safe to do again.
 
     Raises:
-        Whatever Docker or the daemon answers, when it is not done. A lease whose container may live
-        stays then; one that has no container yet is released all the same.
+        Whatever Docker or the daemon answers, when it is not done. The lease stays then, since
+        Docker may yet start what it was asked to; if it does not, the daemon lets it expire.
     """
     if remains.jobs:
         await asyncio.wait(remains.jobs)
-    try:
-        if remains.container:
-            await remove(engine, remains.container)
-    except Exception:
-        await _release(client, remains, unbound_only=True)
-        raise
-    await _release(client, remains, unbound_only=remains.died)
+    if remains.container:
+        await remove(engine, remains.container)
+    await _release(client, remains)
 
 
 async def remove(engine: Engine, container: str) -> None:
@@ -119,12 +115,12 @@ async def remove_unstarted(engine: Engine, name: str, lease_id: str) -> bool:
     return True
 
 
-async def _release(client: AsyncClient, remains: Remains, *, unbound_only: bool) -> None:
-    if remains.holding is not None and not unbound_only:
+async def _release(client: AsyncClient, remains: Remains) -> None:
+    if remains.holding is not None:
         await remains.holding.release()
         return
     found = await _lease(client, remains)
-    if found is not None and not (unbound_only and found.state is LeaseState.BOUND):
+    if found is not None and not (remains.died and found.state is LeaseState.BOUND):
         await release(client, found.id)
 
 

@@ -69,6 +69,23 @@ async def test_a_start_that_takes_too_long_leaves_nothing(tmp_path: Path) -> Non
         assert lab.nothing_is_left()
 
 
+async def test_a_lease_stays_until_docker_has_removed_what_it_may_yet_start(
+    tmp_path: Path,
+) -> None:
+    async with a_lab(tmp_path, docker_timeout=0.3, cleanup_timeout=0.2) as lab:
+        go_on = asyncio.Event()
+        lab.docker.before["start"] = go_on.wait
+        lab.docker.faults["remove"] = 500
+        await refused(lab.user())
+        await until(lambda: lab.docker.asked["remove"])
+        await asyncio.sleep(0.1)
+        assert lab.leases() == [LeaseState.PENDING]
+        go_on.set()
+        await until(lambda: lab.leases() == [LeaseState.BOUND])
+        lab.docker.faults.clear()
+        await until(lab.nothing_is_left, 10)
+
+
 async def test_a_lease_that_expired_during_a_slow_start_starts_nothing(tmp_path: Path) -> None:
     async with a_lab(tmp_path) as lab:
 
