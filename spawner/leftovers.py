@@ -18,7 +18,7 @@ from typing import Final
 
 from enforcer.api.types import LeaseReply
 from enforcer.client import AsyncClient
-from enforcer.errors import ForbiddenError, InvalidError, NotFoundError
+from enforcer.errors import ForbiddenError, InvalidError, NotFoundError, UnavailableError
 from enforcer.model import LEASE_LABEL, LeaseState
 from spawner import engine as docker_engine
 from spawner.claims import Holding, lease_of, release
@@ -84,12 +84,24 @@ async def put_away(engine: Engine, client: AsyncClient, remains: Remains) -> Non
 
 
 async def remove(engine: Engine, container: str) -> None:
-    """Remove a container, running or not; one that is not there is fine."""
+    """Remove a container, running or not; one that is not there is fine.
+
+    Raises:
+        UnavailableError: ``docker.busy``: another call is removing it, and may yet fail.
+    """
     try:
         await engine.call(Lane.CALLS, "remove_container", container, force=True, v=True)
     except Exception as error:
-        if not docker_engine.is_gone(error) and not docker_engine.is_taken(error):
+        if docker_engine.is_taken(error):
+            raise busy("your last server is still being removed") from error
+        if not docker_engine.is_gone(error):
             raise
+
+
+def busy(message: str) -> UnavailableError:
+    """Say, for the user, that something of the last server is in the way."""
+    hint = "try again in a minute, and tell the admin if it stays so"
+    return UnavailableError("docker.busy", message, hint)
 
 
 async def remove_unstarted(engine: Engine, name: str, lease_id: str) -> bool:

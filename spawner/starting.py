@@ -20,7 +20,7 @@ from spawner.claims import Holding, lease_of, release
 from spawner.endings import ending, receipt_of
 from spawner.engine import Lane
 from spawner.homes import Account, find_account
-from spawner.leftovers import Remains, put_away, remove, remove_unstarted
+from spawner.leftovers import Remains, busy, put_away, remove, remove_unstarted
 from spawner.options import Wanted
 from spawner.progress import Progress
 from spawner.refusals import StartRefused, refusal
@@ -142,9 +142,7 @@ class StartingSpawner(AskingSpawner):
         if leftovers.pending(self.object_name):
             self._steps.tell(5, "Waiting until your last server is removed")
         if not await leftovers.settle(self.object_name, self.docker_timeout):
-            raise UnavailableError(
-                "docker.busy", f"{self.object_name} of the last server could not be removed yet"
-            )
+            raise busy("your last server could not be removed yet")
         self.tidy = True
 
     async def _look_up_account(self, home: str | None) -> None:

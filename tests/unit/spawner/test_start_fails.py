@@ -240,5 +240,18 @@ async def test_nothing_starts_while_the_last_server_cannot_be_removed(tmp_path: 
             await user.stop()
         error = await refused(user)
         assert error.status_code == 503
-        assert "last server could not be removed yet" in error.log_message
+        assert "Your last server could not be removed yet. Try again" in error.jupyterhub_message
+        assert len(lab.docker.containers) == 1
+
+
+async def test_nothing_starts_beside_a_container_that_is_still_being_removed(
+    tmp_path: Path,
+) -> None:
+    async with a_lab(tmp_path) as lab:
+        await lab.user().spawn()
+        user = lab.user()
+        lab.docker.faults["remove"] = 409
+        error = await refused(user)
+        assert "Your last server is still being removed. Try again" in error.jupyterhub_message
+        assert lab.leases() == [LeaseState.BOUND]
         assert len(lab.docker.containers) == 1
