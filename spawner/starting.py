@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
-from enforcer.api.types import LeaseReply
+from enforcer.api.types import LeaseReply, ReceiptReply
 from enforcer.errors import (
     ConflictError,
+    EnforcerError,
     NotFoundError,
     RefusedError,
     UnavailableError,
@@ -27,6 +28,7 @@ from spawner.refusals import StartRefused, refusal
 
 _RECEIPT_SECONDS: Final = 20.0
 """Longer than the daemon waits for a container to come back."""
+_QUICK_RECEIPT_SECONDS: Final = 2.0
 _SHARE: Final = 0.9
 _LAST_LINES: Final = 20
 _ATTEMPTS: Final = 3
@@ -91,7 +93,7 @@ class StartingSpawner(AskingSpawner):
         await self._look_up_account(None if lease.placement is None else lease.placement.home)
         self._steps.tell(65, lease.sentence)
         self._steps.tell(70, "Starting the container")
-        address = await self.place_container()
+        address = await self._place(lease)
         await self._confirm(lease)
         self._steps.tell(90, "The container runs; waiting for the server in it")
         return address
@@ -155,6 +157,27 @@ class StartingSpawner(AskingSpawner):
         elif home and self.account is None:
             self.account = await find_account(self.user.name)
 
+    async def _place(self, lease: LeaseReply) -> tuple[str, int]:
+        try:
+            return await self.place_container()
+        except RuntimeError as error:
+            # DockerSpawner's: it has no address, as a container that has ended has none.
+            if not self.object_id:
+                raise
+            raise await self._why_no_address(lease) from error
+
+    async def _why_no_address(self, lease: LeaseReply) -> EnforcerError:
+        found = await self.docker("inspect_container", self.object_id)
+        if found["State"]["Running"]:
+            return UnavailableError(
+                "docker.settings",
+                "the container runs, but Docker has published no port of it",
+                "tell the admin: network_name or use_internal_ip may not suit",
+            )
+        client = self.backends.client
+        receipt = await receipt_of(client, self.user.name, lease.id, _QUICK_RECEIPT_SECONDS)
+        return await self._ended_at_once(receipt, found["State"])
+
     async def _confirm(self, lease: LeaseReply) -> None:
         """See that the lease holds still: a start that took too long has lost it."""
         try:
@@ -174,9 +197,14 @@ class StartingSpawner(AskingSpawner):
                 "starting the container took longer than its place was kept",
                 "try again",
             )
+        return await self._ended_at_once(receipt, None)
+
+    async def _ended_at_once(
+        self, receipt: ReceiptReply | None, state: Mapping[str, object] | None
+    ) -> RefusedError:
         await self.log_last_words()
         return RefusedError(
-            "server.ended", ending(receipt, None), "tell the admin if it does again"
+            "server.ended", ending(receipt, state), "tell the admin if it does again"
         )
 
     async def log_last_words(self) -> None:

@@ -66,6 +66,7 @@ class Dockerd:
         """Let a container end by itself."""
         state = self.containers[container_id]["State"]
         state.update(Running=False, ExitCode=code, OOMKilled=oom, Status="exited")
+        self.containers[container_id]["NetworkSettings"]["Ports"] = {}
         self.on_gone(self.containers[container_id])
 
     @asynccontextmanager

@@ -124,7 +124,7 @@ async def test_who_watches_a_server_that_ends_at_once_reads_why(
         def end(container: Json) -> None:
             started(container)
             container["NetworkSettings"]["Ports"]["8888/tcp"][0]["HostPort"] = "1"
-            lab.docker.die(container["Id"], 127)
+            asyncio.get_running_loop().call_later(0.5, lab.docker.die, container["Id"], 127)
 
         lab.docker.on_started = end
         lab.docker.on_gone = lambda _: None
@@ -155,6 +155,27 @@ async def test_a_server_that_has_ended_before_its_start_has_is_refused_with_the_
         error = await refused(lab.user())
         assert "4 GiB memory limit reached" in error.jupyterhub_message
         assert "no module named jupyterhub" in caplog.text
+        assert lab.nothing_is_left()
+
+
+async def test_a_server_that_ends_before_the_daemon_saw_it_is_refused_with_its_exit_code(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_lab(tmp_path) as lab:
+        lab.docker.on_gone = lambda _: None
+        lab.docker.on_started = lambda one: lab.docker.die(one["Id"], 127)
+        error = await refused(lab.user())
+        assert error.status_code == 409
+        assert "Your server ended by itself (exit code 127)" in error.jupyterhub_message
+        assert "no module named jupyterhub" in caplog.text
+        assert lab.nothing_is_left()
+
+
+async def test_a_network_without_a_port_is_the_admins_to_mend(tmp_path: Path) -> None:
+    async with a_lab(tmp_path) as lab:
+        lab.docker.on_started = lambda one: one["NetworkSettings"]["Ports"].clear()
+        error = await refused(lab.user())
+        assert "Docker has published no port of it. Tell the admin" in error.jupyterhub_message
         assert lab.nothing_is_left()
 
 
