@@ -222,10 +222,11 @@ class StartingSpawner(AskingSpawner):
     def _give_up(self) -> None:
         """Begin to put away what a start has made so far."""
         if self._holding is not None:
+            made = "" if self._creation is None else self.object_id or self.object_name
             remains = Remains(
                 user=self.user.name,
                 server=self.name,
-                container="" if self._creation is None else self.object_id or self.object_name,
+                container=made or self._holding.found,
                 holding=self._holding,
                 jobs=tuple(self._jobs),
                 creation=self._creation,

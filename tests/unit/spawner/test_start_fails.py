@@ -244,6 +244,24 @@ async def test_a_running_container_that_the_hub_forgot_makes_way(tmp_path: Path)
         assert lab.leases() == [LeaseState.BOUND]
 
 
+async def test_a_forgotten_container_that_cannot_be_removed_keeps_its_lease(
+    tmp_path: Path,
+) -> None:
+    async with a_lab(tmp_path, cleanup_timeout=0.2) as lab:
+        user = lab.user()
+        await user.spawn(options={"mem_limit": 1})
+        user.spawner.server = None
+        lab.db.commit()
+        lab.docker.only()["Name"] = "/under-another-name"
+        lab.restart_hub()
+        lab.docker.faults["remove"] = 500
+        await refused(lab.user(), {"mem_limit": 1})
+        assert len(lab.docker.containers) == 1
+        assert lab.leases() == [LeaseState.BOUND]
+        lab.docker.faults.clear()
+        await until(lab.nothing_is_left, 10)
+
+
 async def test_a_forgotten_server_with_another_claim_makes_way(tmp_path: Path) -> None:
     async with a_lab(tmp_path) as lab:
         lease, _ = await lab.api.operations.claim(Claim(user="daemon", profile="Large"))
