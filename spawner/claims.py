@@ -60,6 +60,13 @@ class Holding:
             raise await self._gone(lease.id)
         return lease
 
+    @property
+    def found(self) -> str:
+        """The container that the lease has had from an earlier start; empty if there is none."""
+        if self.lease is None or self.lease.state is not LeaseState.BOUND:
+            return ""
+        return self.lease.container_id or ""
+
     async def release(self) -> None:
         """Give the lease back, also one that is only now being granted.
 

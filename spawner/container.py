@@ -41,6 +41,7 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
         self.lease: LeaseReply | None = None
         self.account: Account | None = None
         self._jobs: set[asyncio.Future[Any]] = set()
+        self._creation: asyncio.Future[Any] | None = None
         self._sealing = False
         self._none_there = False
         self._image_there = ""
@@ -63,10 +64,13 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
 
     def docker(self, method: str, *arguments: object, **named: Any) -> Awaitable[Any]:  # noqa: ANN401 - Docker's
         """Call Docker. Whoever waits may give up; the call goes on, and is waited for later."""
-        if self._sealing and method == "create_container":
+        creating = self._sealing and method == "create_container"
+        if creating:
             named = self._sealed(named)
         call = self.backends.engine.call(Lane.CALLS, method, *arguments, **named)
         job = asyncio.ensure_future(call)
+        if creating:
+            self._creation = job
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         return asyncio.shield(job)

@@ -25,7 +25,7 @@ from traitlets import Float, Unicode
 from enforcer.api.types import LeaseReply, SampleReply
 from enforcer.asyncclient import AsyncClient
 from enforcer.client import DEFAULT_SOCKET
-from enforcer.errors import EnforcerError
+from enforcer.errors import EnforcerError, NotFoundError
 from enforcer.model import LeaseState
 
 WINDOW_SECONDS: Final = 60.0
@@ -87,7 +87,10 @@ class Watcher:
         return max((at for at in found if at is not None), default=None)
 
     async def _last(self, lease: LeaseReply) -> float | None:
-        samples = (await self._client.history(lease.id)).samples
+        try:
+            samples = (await self._client.history(lease.id)).samples
+        except NotFoundError:  # it has ended since
+            return None
         return last_busy(samples, self._busy_cores)
 
 

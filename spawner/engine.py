@@ -26,6 +26,8 @@ import requests
 
 from enforcer.errors import EnforcerError, NotFoundError, UnavailableError
 
+NO_ANSWER: Final = frozenset({"docker.timeout", "docker.unreachable"})
+"""Codes of what is no answer: Docker may have done, or may yet do, what it was asked."""
 _HINT: Final = "systemctl status docker says more"
 _NO_SOURCE: Final = "bind source path does not exist"
 _NO_IMAGE: Final = "No such image"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pwd
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,8 @@ from enforcer.errors import ForbiddenError, NotFoundError, UnavailableError
 
 _SECONDS: Final = 20.0
 """The host's accounts may come from a directory service."""
+_THREADS: Final = ThreadPoolExecutor(4, thread_name_prefix="accounts")
+"""Our own: a directory service that hangs would use up the hub's, which looks up hosts in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ async def find_account(user: str) -> Account:
     """
     try:
         async with asyncio.timeout(_SECONDS):
-            entry = await asyncio.to_thread(_entry, user)
+            entry = await asyncio.get_running_loop().run_in_executor(_THREADS, _entry, user)
     except TimeoutError:
         raise UnavailableError(
             "account.timeout", "the host's accounts cannot be looked up: no answer in time"

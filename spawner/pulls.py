@@ -185,7 +185,7 @@ class _Pull:
 def _explained(image: str, error: Exception) -> Exception:
     """A registry's refusal comes as Docker's own error; what is no answer at all stays as it is."""
     known = docker_engine.ours(error)
-    if known is None or known.code in {"docker.timeout", "docker.unreachable"}:
+    if known is None or known.code in docker_engine.NO_ANSWER:
         return known or error
     return _failed(image, known.message)
 

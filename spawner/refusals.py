@@ -31,7 +31,9 @@ _STATUS: Final[tuple[tuple[type[EnforcerError], int], ...]] = (
     (UnavailableError, 503),
 )
 
-_TOLD: Final = frozenset({"account.timeout", "docker.error", "docker.settings", "image.slow"})
+_TOLD: Final = frozenset(
+    {"account.timeout", "docker.busy", "docker.error", "docker.settings", "image.slow"}
+)
 """Failures whose own words help the user."""
 
 

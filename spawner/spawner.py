@@ -77,16 +77,16 @@ class DockerSystemProfileSpawner(StartingSpawner):
             if not now:
                 await self._stopped(container)
             if self.remove:
-                await self._removed(container)
-                self._gone = True
+                self._gone = await self._removed(container)
+                if not self._gone:
+                    self._put_off(container)
             elif now:
                 await self.docker("kill", container)
         except Exception as error:
             known = docker_engine.ours(error)
             if known is None:
                 raise
-            self._left = {"container": container, "lease_id": self.lease_id}
-            self.put_away_later(self._remains(container_too=True))
+            self._put_off(container)
             raise NotStopped(container, known) from error
 
     async def run_post_stop_hook(self) -> None:
@@ -114,12 +114,21 @@ class DockerSystemProfileSpawner(StartingSpawner):
             if not docker_engine.is_gone(error):
                 raise
 
-    async def _removed(self, container: str) -> None:
+    async def _removed(self, container: str) -> bool:
+        """Remove it; False: another call is at it, and may yet fail."""
         try:
             await self.docker("remove_container", container, force=True, v=True)
         except Exception as error:
-            if not docker_engine.is_gone(error) and not docker_engine.is_taken(error):
+            if docker_engine.is_taken(error):
+                return False
+            if not docker_engine.is_gone(error):
                 raise
+        return True
+
+    def _put_off(self, container: str) -> None:
+        """Have the server put away later, also by a hub that is restarted meanwhile."""
+        self._left = {"container": container, "lease_id": self.lease_id}
+        self.put_away_later(self._remains(container_too=True))
 
     async def _leave(self, *, container_too: bool = False) -> None:
         """Put away what is left, for as long as the hub can wait; the rest goes on by itself."""

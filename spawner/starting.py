@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
-from enforcer.api.types import LeaseReply
+from enforcer.api.types import LeaseReply, ReceiptReply
 from enforcer.errors import (
     ConflictError,
+    EnforcerError,
     NotFoundError,
     RefusedError,
     UnavailableError,
@@ -20,13 +21,14 @@ from spawner.claims import Holding, lease_of, release
 from spawner.endings import ending, receipt_of
 from spawner.engine import Lane
 from spawner.homes import Account, find_account
-from spawner.leftovers import Remains, put_away, remove
+from spawner.leftovers import Remains, busy, put_away, remove, remove_unstarted
 from spawner.options import Wanted
 from spawner.progress import Progress
 from spawner.refusals import StartRefused, refusal
 
 _RECEIPT_SECONDS: Final = 20.0
 """Longer than the daemon waits for a container to come back."""
+_QUICK_RECEIPT_SECONDS: Final = 2.0
 _SHARE: Final = 0.9
 _LAST_LINES: Final = 20
 _ATTEMPTS: Final = 3
@@ -40,7 +42,6 @@ class StartingSpawner(AskingSpawner):
         self._steps = Progress()
         self._holding: Holding | None = None
         self._starting = False
-        self._made = False
         self._until = 0.0
         super().__init__(**named)
 
@@ -54,7 +55,7 @@ class StartingSpawner(AskingSpawner):
         """
         self._steps.begin()
         self._until = asyncio.get_running_loop().time() + self.start_timeout
-        self._starting, self._made, self._holding = True, False, None
+        self._starting, self._creation, self._holding = True, None, None
         try:
             return await self._start()
         except asyncio.CancelledError:
@@ -92,8 +93,7 @@ class StartingSpawner(AskingSpawner):
         await self._look_up_account(None if lease.placement is None else lease.placement.home)
         self._steps.tell(65, lease.sentence)
         self._steps.tell(70, "Starting the container")
-        self._made = True
-        address = await self.place_container()
+        address = await self._place(lease)
         await self._confirm(lease)
         self._steps.tell(90, "The container runs; waiting for the server in it")
         return address
@@ -144,9 +144,7 @@ class StartingSpawner(AskingSpawner):
         if leftovers.pending(self.object_name):
             self._steps.tell(5, "Waiting until your last server is removed")
         if not await leftovers.settle(self.object_name, self.docker_timeout):
-            raise UnavailableError(
-                "docker.busy", f"{self.object_name} of the last server could not be removed yet"
-            )
+            raise busy("your last server could not be removed yet")
         self.tidy = True
 
     async def _look_up_account(self, home: str | None) -> None:
@@ -158,6 +156,27 @@ class StartingSpawner(AskingSpawner):
             self.account = Account(self.user_id, self.group_id).checked()
         elif home and self.account is None:
             self.account = await find_account(self.user.name)
+
+    async def _place(self, lease: LeaseReply) -> tuple[str, int]:
+        try:
+            return await self.place_container()
+        except RuntimeError as error:
+            # DockerSpawner's: it has no address, as a container that has ended has none.
+            if not self.object_id:
+                raise
+            raise await self._why_no_address(lease) from error
+
+    async def _why_no_address(self, lease: LeaseReply) -> EnforcerError:
+        found = await self.docker("inspect_container", self.object_id)
+        if found["State"]["Running"]:
+            return UnavailableError(
+                "docker.settings",
+                "the container runs, but Docker has published no port of it",
+                "tell the admin: network_name or use_internal_ip may not suit",
+            )
+        client = self.backends.client
+        receipt = await receipt_of(client, self.user.name, lease.id, _QUICK_RECEIPT_SECONDS)
+        return await self._ended_at_once(receipt, found["State"])
 
     async def _confirm(self, lease: LeaseReply) -> None:
         """See that the lease holds still: a start that took too long has lost it."""
@@ -178,9 +197,14 @@ class StartingSpawner(AskingSpawner):
                 "starting the container took longer than its place was kept",
                 "try again",
             )
+        return await self._ended_at_once(receipt, None)
+
+    async def _ended_at_once(
+        self, receipt: ReceiptReply | None, state: Mapping[str, object] | None
+    ) -> RefusedError:
         await self.log_last_words()
         return RefusedError(
-            "server.ended", ending(receipt, None), "tell the admin if it does again"
+            "server.ended", ending(receipt, state), "tell the admin if it does again"
         )
 
     async def log_last_words(self) -> None:
@@ -198,25 +222,32 @@ class StartingSpawner(AskingSpawner):
     def _give_up(self) -> None:
         """Begin to put away what a start has made so far."""
         if self._holding is not None:
+            made = "" if self._creation is None else self.object_id or self.object_name
             remains = Remains(
                 user=self.user.name,
                 server=self.name,
-                container=(self.object_id or self.object_name) if self._made else "",
+                container=made or self._holding.found,
                 holding=self._holding,
                 jobs=tuple(self._jobs),
+                creation=self._creation,
             )
             self.put_away_later(remains)
-        self._holding = None
+        self._holding = self._creation = None
         self.forget_placement()
 
     def put_away_later(self, remains: Remains) -> None:
         """Have something put away, now or when Docker and the daemon answer again."""
-        backends = self.backends
+        backends, name = self.backends, self.object_name
+
+        async def look() -> bool:
+            return await remove_unstarted(backends.engine, name, remains.known_lease)
 
         async def work() -> None:
             await put_away(backends.engine, backends.client, remains)
+            if remains.may_come_late:
+                backends.leftovers.look_out(name, look)
 
-        backends.leftovers.add(self.object_name, work)
+        backends.leftovers.add(name, work)
 
     def _explained(self, error: Exception) -> Exception:
         """Return what the hub is to raise: a sentence for the user where there is one."""

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from enforcer.api.types import SampleReply
-from enforcer.model import Claim, Sample
+from enforcer.api.types import LeaseReply, SampleReply
+from enforcer.asyncclient import AsyncClient
+from enforcer.model import Claim, EndReason, Sample
 from enforcer.quantities import Bytes, Cpus
-from spawner.culler import last_busy
+from spawner.culler import Watcher, last_busy
 from tests.apiserver import serving
 from tests.unit.configs import parse
 
@@ -173,6 +174,30 @@ async def test_a_hub_that_will_not_hear_of_it_stops_nobody(tmp_path: Path, refus
             await asyncio.sleep(6)
             assert process.returncode is None
     assert hub.deleted == []
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_ends_meanwhile_hides_no_other(tmp_path: Path) -> None:
+    async with serving(parse(), tmp_path) as api:
+        now = time.time()
+        for name in ("ends", "lives"):
+            lease, _ = await api.operations.claim(Claim(user="alice", server=name, profile="Tiny"))
+            api.operations.bind(lease.id, lease.id * 2)
+            samples = [used(now - 300 + 2 * tick, 0.5) for tick in range(100)]
+            api.operations.samples[lease.id] = samples
+
+        class Meanwhile(AsyncClient):
+            """One server ends between two questions."""
+
+            async def leases(self, user: str | None = None) -> tuple[LeaseReply, ...]:
+                found = await super().leases(user)
+                for one in found:
+                    if one.server == "ends":
+                        api.operations.end(one.id, EndReason.EXITED)
+                return found
+
+        async with Meanwhile(str(api.path)) as client:
+            assert list(await Watcher(client, 0.1).busy()) == [("alice", "lives")]
 
 
 def reply(at: float, cpu: float) -> SampleReply:

@@ -40,7 +40,7 @@ class Dockerd:
         self.gate = asyncio.Event()
         """A pull waits for it before its last event."""
         self.gate.set()
-        self.before: dict[str, Callable[[], Awaitable[None]]] = {}
+        self.before: dict[str, Callable[[], Awaitable[object]]] = {}
         self.asked: Counter[str] = Counter()
         self.created: list[Json] = []
         self.on_started: Callable[[Json], None] = lambda _: None
@@ -66,6 +66,7 @@ class Dockerd:
         """Let a container end by itself."""
         state = self.containers[container_id]["State"]
         state.update(Running=False, ExitCode=code, OOMKilled=oom, Status="exited")
+        self.containers[container_id]["NetworkSettings"]["Ports"] = {}
         self.on_gone(self.containers[container_id])
 
     @asynccontextmanager
@@ -152,9 +153,9 @@ class Dockerd:
         return stream
 
     async def _create(self, request: web.Request) -> web.Response:
+        body = await request.json()  # at once: who asked may be gone by the time it is made
         if failure := await self._asked("create"):
             return failure
-        body = await request.json()
         name = request.query["name"]
         if body["Image"] not in self.images:
             return _error(404, f"No such image: {body['Image']}")
@@ -218,6 +219,8 @@ class Dockerd:
         found = self._find(request)
         if found is None:
             return _no_container()
+        if found["State"]["Running"] and request.query["force"] not in {"1", "True"}:
+            return _error(409, "You cannot remove a running container: stop it, or use force")
         del self.containers[found["Id"]]
         return web.Response(status=204)
 

@@ -199,6 +199,20 @@ async def test_a_stop_that_docker_does_not_do_is_done_when_it_can(tmp_path: Path
         await until(lab.nothing_is_left, 10)
 
 
+async def test_a_removal_under_way_keeps_the_lease_until_it_is_done(tmp_path: Path) -> None:
+    async with a_lab(tmp_path, cleanup_timeout=0.2, docker_timeout=0.5) as lab:
+        user = lab.user()
+        await user.spawn()
+        # as long as Docker cannot kill what runs, it says that it is at it
+        lab.docker.faults["remove"] = 409
+        await user.stop()
+        assert lab.leases() == [LeaseState.BOUND]
+        assert await user.spawner.poll() == 0
+        assert user.spawner.orm_spawner.state["left"]["container"] == lab.docker.only()["Id"]
+        lab.docker.faults.clear()
+        await until(lab.nothing_is_left, 10)
+
+
 async def test_a_new_start_waits_until_the_last_server_is_gone(tmp_path: Path) -> None:
     async with a_lab(tmp_path, cleanup_timeout=0.2, docker_timeout=5) as lab:
         user = lab.user()

@@ -69,6 +69,23 @@ async def test_a_start_that_takes_too_long_leaves_nothing(tmp_path: Path) -> Non
         assert lab.nothing_is_left()
 
 
+async def test_a_lease_stays_until_docker_has_removed_what_it_may_yet_start(
+    tmp_path: Path,
+) -> None:
+    async with a_lab(tmp_path, docker_timeout=0.3, cleanup_timeout=0.2) as lab:
+        go_on = asyncio.Event()
+        lab.docker.before["start"] = go_on.wait
+        lab.docker.faults["remove"] = 500
+        await refused(lab.user())
+        await until(lambda: lab.docker.asked["remove"])
+        await asyncio.sleep(0.1)
+        assert lab.leases() == [LeaseState.PENDING]
+        go_on.set()
+        await until(lambda: lab.leases() == [LeaseState.BOUND])
+        lab.docker.faults.clear()
+        await until(lab.nothing_is_left, 10)
+
+
 async def test_a_lease_that_expired_during_a_slow_start_starts_nothing(tmp_path: Path) -> None:
     async with a_lab(tmp_path) as lab:
 
@@ -107,7 +124,7 @@ async def test_who_watches_a_server_that_ends_at_once_reads_why(
         def end(container: Json) -> None:
             started(container)
             container["NetworkSettings"]["Ports"]["8888/tcp"][0]["HostPort"] = "1"
-            lab.docker.die(container["Id"], 127)
+            asyncio.get_running_loop().call_later(0.5, lab.docker.die, container["Id"], 127)
 
         lab.docker.on_started = end
         lab.docker.on_gone = lambda _: None
@@ -138,6 +155,27 @@ async def test_a_server_that_has_ended_before_its_start_has_is_refused_with_the_
         error = await refused(lab.user())
         assert "4 GiB memory limit reached" in error.jupyterhub_message
         assert "no module named jupyterhub" in caplog.text
+        assert lab.nothing_is_left()
+
+
+async def test_a_server_that_ends_before_the_daemon_saw_it_is_refused_with_its_exit_code(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_lab(tmp_path) as lab:
+        lab.docker.on_gone = lambda _: None
+        lab.docker.on_started = lambda one: lab.docker.die(one["Id"], 127)
+        error = await refused(lab.user())
+        assert error.status_code == 409
+        assert "Your server ended by itself (exit code 127)" in error.jupyterhub_message
+        assert "no module named jupyterhub" in caplog.text
+        assert lab.nothing_is_left()
+
+
+async def test_a_network_without_a_port_is_the_admins_to_mend(tmp_path: Path) -> None:
+    async with a_lab(tmp_path) as lab:
+        lab.docker.on_started = lambda one: one["NetworkSettings"]["Ports"].clear()
+        error = await refused(lab.user())
+        assert "Docker has published no port of it. Tell the admin" in error.jupyterhub_message
         assert lab.nothing_is_left()
 
 
@@ -206,6 +244,24 @@ async def test_a_running_container_that_the_hub_forgot_makes_way(tmp_path: Path)
         assert lab.leases() == [LeaseState.BOUND]
 
 
+async def test_a_forgotten_container_that_cannot_be_removed_keeps_its_lease(
+    tmp_path: Path,
+) -> None:
+    async with a_lab(tmp_path, cleanup_timeout=0.2) as lab:
+        user = lab.user()
+        await user.spawn(options={"mem_limit": 1})
+        user.spawner.server = None
+        lab.db.commit()
+        lab.docker.only()["Name"] = "/under-another-name"
+        lab.restart_hub()
+        lab.docker.faults["remove"] = 500
+        await refused(lab.user(), {"mem_limit": 1})
+        assert len(lab.docker.containers) == 1
+        assert lab.leases() == [LeaseState.BOUND]
+        lab.docker.faults.clear()
+        await until(lab.nothing_is_left, 10)
+
+
 async def test_a_forgotten_server_with_another_claim_makes_way(tmp_path: Path) -> None:
     async with a_lab(tmp_path) as lab:
         lease, _ = await lab.api.operations.claim(Claim(user="daemon", profile="Large"))
@@ -223,5 +279,18 @@ async def test_nothing_starts_while_the_last_server_cannot_be_removed(tmp_path: 
             await user.stop()
         error = await refused(user)
         assert error.status_code == 503
-        assert "last server could not be removed yet" in error.log_message
+        assert "Your last server could not be removed yet. Try again" in error.jupyterhub_message
+        assert len(lab.docker.containers) == 1
+
+
+async def test_nothing_starts_beside_a_container_that_is_still_being_removed(
+    tmp_path: Path,
+) -> None:
+    async with a_lab(tmp_path) as lab:
+        await lab.user().spawn()
+        user = lab.user()
+        lab.docker.faults["remove"] = 409
+        error = await refused(user)
+        assert "Your last server is still being removed. Try again" in error.jupyterhub_message
+        assert lab.leases() == [LeaseState.BOUND]
         assert len(lab.docker.containers) == 1
