@@ -152,6 +152,14 @@ def test_the_first_daemon_json_stays_beside_ours(tmp_path: Path) -> None:
     assert host.read_docker_config() == '{"a": 2}'
 
 
+def test_a_daemon_json_that_others_could_not_read_stays_so(tmp_path: Path) -> None:
+    docker = tmp_path / "etc/docker"
+    docker.mkdir(parents=True)
+    (docker / "daemon.json").touch(mode=0o600)
+    _host(tmp_path, RecordingRunner()).write_docker_config("{}")
+    assert {path.stat().st_mode & 0o777 for path in docker.iterdir()} == {0o600}
+
+
 def test_a_manifest_that_cannot_be_read_is_an_error_with_a_hint(tmp_path: Path) -> None:
     host = _host(tmp_path, RecordingRunner())
     host.store_manifest(Manifest(files={"a": "b"}))
