@@ -151,7 +151,13 @@ class Host:
         new.replace(target)
 
     def swap(self, new: Path, target: Path) -> None:
-        """Put a folder in the place of another, which is removed."""
+        """Put a folder in the place of another, which is removed.
+
+        Only root writes in it from then on, whatever the modes were where it was copied from.
+        """
+        for path in (new, *new.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o022)
         old = target.with_name(f"{target.name}.before")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
