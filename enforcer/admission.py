@@ -35,6 +35,10 @@ from enforcer.room import (
     workload,
 )
 
+MOST_STARTING: Final = 10
+"""Leases of one user without a container. Each has its share of the engine's floor, or a place in
+line, that nobody else has meanwhile; and names of servers to claim for cost nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -167,13 +171,19 @@ def decide(
 
 
 def _refuse_limits(case: _Case) -> Refused | None:
-    """Refuse one server too many, and limits above what is left of the user's total."""
+    """Refuse one server too many, at all or at once, and limits above what the total leaves."""
     most, room = case.rights.servers_max, case.room
     if case.own is None and most is not None and room.servers >= most:
         return Refused(
             "admission.servers-max",
             f"you have {room.servers} other servers, {most} is the most",
             "stop one of them first",
+        )
+    if case.own is None and room.starting >= MOST_STARTING:
+        return Refused(
+            "admission.too-many-starting",
+            f"{room.starting} of your servers are still starting, {MOST_STARTING} is the most",
+            "wait until one of them runs, or stop one",
         )
     totals = Amount(case.rights.cpu_total, case.rights.mem_total)
     has = NOTHING if case.own is None else limits(case.own.grant)
@@ -302,4 +312,4 @@ def _hint(fits: Amount, *, crowded: bool) -> str:
     return f"{cpu} and {memory} guaranteed would fit now; or try again when a server has stopped"
 
 
-__all__ = ["Admitted", "Decision", "Refused", "Room", "Wait", "decide", "free"]
+__all__ = ["MOST_STARTING", "Admitted", "Decision", "Refused", "Room", "Wait", "decide", "free"]

@@ -205,11 +205,16 @@ class Host(Protocol):
         ...
 
 
+IDLE_RECEIPTS_KEPT: Final = 50
+"""How many receipts a ledger keeps of one user's leases that never ran: anybody makes any number of
+these, and they must not drive out everybody's others."""
+
+
 class Ledger(Protocol):
     """The crash-safe file of leases and receipts. A returned write is on disk."""
 
     receipts_kept: int
-    """How many, the newest; may be set anew at any time."""
+    """How many, the newest; may be set anew at any time. Of leases that never ran, far fewer."""
 
     async def load(self) -> tuple[Lease, ...]:
         """Return every lease that is not finished, the oldest first."""
@@ -317,6 +322,7 @@ class Operations(Protocol):
 
 
 __all__ = [
+    "IDLE_RECEIPTS_KEPT",
     "LIMIT_FILES",
     "Change",
     "Clock",

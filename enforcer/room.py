@@ -92,6 +92,8 @@ class Room:
     """Σ limits of the user's other leases, queued ones too."""
     servers: int
     """How many other leases the user has, queued ones too."""
+    starting: int
+    """How many of these have no container yet."""
     crowded: bool
     """Not even a container without a guarantee has its share of the engine's floor."""
 
@@ -224,6 +226,7 @@ def free(
         ),
         limits_used=used,
         servers=len(mine),
+        starting=sum(lease.state is not LeaseState.BOUND for lease in mine),
         crowded=held.memory > may_use.memory,
     )
 

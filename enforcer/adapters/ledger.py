@@ -26,7 +26,8 @@ from enforcer.adapters.ledgerrows import (
     receipt_row,
 )
 from enforcer.errors import InvalidError
-from enforcer.model import Lease, LeaseState, Receipt
+from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt
+from enforcer.ports import IDLE_RECEIPTS_KEPT
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,10 @@ _RECEIPTS: Final = "SELECT * FROM receipts ORDER BY seq DESC LIMIT ?"
 _RECEIPTS_OF_USER: Final = "SELECT * FROM receipts WHERE user = ? ORDER BY seq DESC LIMIT ?"
 _PRUNE_RECEIPTS: Final = """DELETE FROM receipts WHERE seq <=
     (SELECT seq FROM receipts ORDER BY seq DESC LIMIT 1 OFFSET ?)"""
+_REASONS: Final = ", ".join(f"'{one}'" for one in sorted(NEVER_RAN))
+_IDLE: Final = f"FROM receipts WHERE user = ?1 AND reason IN ({_REASONS})"
+_PRUNE_IDLE: Final = f"""DELETE {_IDLE} AND seq <=
+    (SELECT seq {_IDLE} ORDER BY seq DESC LIMIT 1 OFFSET ?2)"""
 _UPSERT_ACCOUNT: Final = """INSERT INTO accounts (lease_id, ints)
     SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM leases WHERE id = ?1)
     ON CONFLICT (lease_id) DO UPDATE SET ints = excluded.ints"""
@@ -129,6 +134,8 @@ class SqliteLedger:
             execute(_UPSERT_LEASE, [lease_row(lease) for lease in kept])
             execute("DELETE FROM leases WHERE id = ?", [(lease.id,) for lease in ended])
             execute(_REPLACE_RECEIPT, [receipt_row(one) for one in receipts])
+            idle = {one.user for one in receipts if one.reason in NEVER_RAN}
+            execute(_PRUNE_IDLE, [(user, IDLE_RECEIPTS_KEPT) for user in idle])
             if receipts:
                 self._connection.execute(_PRUNE_RECEIPTS, (self.receipts_kept,))
 

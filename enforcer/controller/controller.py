@@ -10,7 +10,7 @@ from pathlib import Path
 
 from enforcer import book as transitions
 from enforcer import policy
-from enforcer.book import Terms
+from enforcer.book import Change, Terms
 from enforcer.config import parse_config
 from enforcer.controller.loop import Loop
 from enforcer.controller.place import placement
@@ -113,6 +113,7 @@ class Controller:
                     self._world.clock.now(),
                     secrets.token_hex(16),
                 )
+                self._check_replaced(claimed.changes)
             except EnforcerError:
                 self._loop.actor.counters["admission", "refused"] += 1
                 raise
@@ -186,6 +187,11 @@ class Controller:
     ) -> None:
         """End a lease: withdraws a queued one; a released one's slice goes once it is empty."""
         async with self._loop.lock:
+            lease = self._loop.keeper.book.get(lease_id)
+            if unless_running and lease is not None and self._is_starting(lease):
+                raise ConflictError(
+                    "lease.running", "its container is starting", "stop the server first"
+                )
             now = self._world.clock.now()
             step = transitions.release(
                 self._loop.keeper.book, lease_id, reason, now, unless_running=unless_running
@@ -193,6 +199,22 @@ class Controller:
             await self._loop.keeper.commit(*step)
         self._loop.containers.look_again()
         self._loop.wake.set()
+
+    def _check_replaced(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            ended = change.after.state is LeaseState.RELEASED
+            if ended and change.before is not None and self._is_starting(change.before):
+                raise ConflictError(
+                    "lease.bound", "the server is starting, with another claim", "stop it first"
+                )
+
+    def _is_starting(self, lease: Lease) -> bool:
+        """Tell whether something runs in a pending lease's leaf: Docker tells of it in a moment.
+
+        If the lease could be ended in that moment, its container would count nowhere.
+        """
+        leaf = self._world.kernel.slice(lease.unit)
+        return lease.state is LeaseState.PENDING and leaf is not None and leaf.populated
 
     def history(self, lease_id: str) -> Sequence[Sample]:
         """Return the last samples of a lease, the oldest first."""

@@ -28,7 +28,8 @@ from enforcer.receipts import Account, from_ints, memory_limit, observe, open_ac
 
 _log = logging.getLogger(__name__)
 
-_RECEIPTS_READ = 1000
+_ENDED_KEPT = 1000
+"""Of leases whose leaf has gone; one may come back, with a container that starts again."""
 _STORE_SECONDS = 30.0
 
 
@@ -63,7 +64,7 @@ class Keeper:
                 self._accounts[lease_id] = from_ints(values)
             except InvalidError as error:
                 _log.warning("an account in the ledger is of no use: %s", error.message)
-        for one in reversed(await self._world.ledger.receipts(None, _RECEIPTS_READ)):
+        for one in reversed(await self._world.ledger.receipts(None, _ENDED_KEPT)):
             ended = _from_receipt(one)
             self._ended[ended.unit] = ended
         await self.commit(step.book, step.changes)
@@ -114,6 +115,7 @@ class Keeper:
                 self._settled[lease.id] = cgroup.usage
             if after.killed != before.killed:
                 self._saved_at = float("-inf")
+        self._forget_the_oldest(observed.cgroups)
         await self._save(observed.taken_at)
 
     async def _save(self, monotonic: float) -> None:
@@ -189,8 +191,18 @@ class Keeper:
         self._settled.pop(lease.id, None)
         self._unsaved.discard(lease.id)
         self._seen_running.discard(lease.id)
+        self._ended.pop(lease.unit, None)  # the newest come last
         self._ended[lease.unit] = lease
         self._released_at[lease.unit] = self._world.clock.now()
+
+    def _forget_the_oldest(self, there: Collection[UnitName]) -> None:
+        """Keep no more ended leases than there is reason to: anybody makes any number of them."""
+        surplus = len(self._ended) - _ENDED_KEPT
+        if surplus > 0:
+            gone = [unit for unit in self._ended if unit not in there]
+            for unit in gone[:surplus]:
+                del self._ended[unit]
+                self._released_at.pop(unit, None)
 
 
 def _has_ended(change: Change) -> bool:

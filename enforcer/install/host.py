@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -125,13 +126,17 @@ class Host:
             return None
 
     def write_docker_config(self, text: str) -> None:
-        """Replace daemon.json; the old one stays beside it, once."""
+        """Replace daemon.json; the old one stays beside it, once.
+
+        Whoever could not read it cannot read it now: a proxy's password may stand in it.
+        """
         target = self.root / _DOCKER_CONFIG
         backup = target.with_name(target.name + ".before-enforcer")
         if target.exists() and not backup.exists() and not self.dry:
             shutil.copy2(target, backup)
         self.console.say(f"  /{_DOCKER_CONFIG}: written")
-        self._write(_DOCKER_CONFIG, text.encode(), 0o644)
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
+        self._write(_DOCKER_CONFIG, text.encode(), mode)
 
     def _write(self, path: PurePosixPath, content: bytes, mode: int) -> None:
         if self.dry:
@@ -139,12 +144,20 @@ class Host:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         new = target.with_name(f".{target.name}.new")
+        new.unlink(missing_ok=True)
+        new.touch(mode=0o600)  # nobody opens it before it has its own mode
         new.write_bytes(content)
         new.chmod(mode)
         new.replace(target)
 
     def swap(self, new: Path, target: Path) -> None:
-        """Put a folder in the place of another, which is removed."""
+        """Put a folder in the place of another, which is removed.
+
+        Only root writes in it from then on, whatever the modes were where it was copied from.
+        """
+        for path in (new, *new.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o022)
         old = target.with_name(f"{target.name}.before")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():

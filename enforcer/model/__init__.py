@@ -41,6 +41,7 @@ from enforcer.model.kernel import (
 )
 from enforcer.model.leases import (
     LEASE_LABEL,
+    NEVER_RAN,
     Claim,
     EndReason,
     Grant,
@@ -61,6 +62,7 @@ from enforcer.model.published import (
 
 __all__ = [
     "LEASE_LABEL",
+    "NEVER_RAN",
     "REPAIR_BUCKETS",
     "Action",
     "AdmissionMode",

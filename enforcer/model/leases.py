@@ -73,6 +73,12 @@ class EndReason(enum.StrEnum):
     LOST = "lost"  # gone while the daemon was not looking, a reboot for instance
 
 
+NEVER_RAN: Final = frozenset(
+    {EndReason.EXPIRED, EndReason.CANCELLED, EndReason.REPLACED, EndReason.REFUSED}
+)
+"""How leases end that had no container."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """An admitted (or waiting) claim, as the ledger keeps it. Times are Unix seconds."""

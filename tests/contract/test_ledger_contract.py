@@ -12,12 +12,14 @@ import pytest_asyncio
 from enforcer.adapters.fakes import MemoryLedger
 from enforcer.adapters.ledger import SqliteLedger
 from enforcer.model import Claim, EndReason, Grant, Lease, LeaseState, Receipt
+from enforcer.ports import IDLE_RECEIPTS_KEPT as KEPT_IDLE
 from enforcer.ports import Ledger
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
 
 pytestmark = pytest.mark.asyncio
 
 KEPT = 5
+CANCELLED = EndReason.CANCELLED
 
 LEASE = Lease(
     id="0" * 32,
@@ -139,6 +141,18 @@ async def test_the_oldest_receipts_beyond_the_bound_are_dropped(ledger: Ledger) 
         await ledger.store([], [receipt(number)])
     kept = await ledger.receipts(None, 100)
     assert kept == tuple(receipt(number) for number in range(KEPT + 2, 2, -1))
+
+
+async def test_receipts_of_leases_that_never_ran_drive_out_no_others(ledger: Ledger) -> None:
+    ledger.receipts_kept = 2 * KEPT_IDLE
+    idle = [replace(receipt(n, "bob"), reason=CANCELLED) for n in range(2, 2 + 3 * KEPT_IDLE)]
+    await ledger.store([], [receipt(0), replace(receipt(1), reason=CANCELLED)])
+    await ledger.store([], [receipt(1000, "bob")])
+    for one in idle:
+        await ledger.store([], [one])
+    kept = await ledger.receipts(None, 1000)
+    ran = (receipt(1000, "bob"), replace(receipt(1), reason=CANCELLED), receipt(0))
+    assert kept == (*idle[: -KEPT_IDLE - 1 : -1], *ran)
 
 
 async def test_receipts_of_one_user_are_those_of_nobody_else(ledger: Ledger) -> None:

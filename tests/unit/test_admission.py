@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from enforcer.admission import Admitted, Decision, Refused, Wait, decide, free
+from enforcer.admission import MOST_STARTING, Admitted, Decision, Refused, Wait, decide, free
 from enforcer.model import AdmissionMode, LeaseState
 from enforcer.quantities import GIB, Bytes
 from enforcer.room import Amount, Level, profile_total, promised, workload
@@ -149,6 +149,25 @@ def test_one_server_too_many_is_refused() -> None:
     refused = refusal(decide(a_config(), some_rights(servers_max=2), claim, leases, 0))
     assert refused.code == "admission.servers-max"
     admitted(decide(a_config(), some_rights(servers_max=3), claim, leases, 0))
+
+
+def test_nobody_fills_the_machine_with_leases_that_get_no_container() -> None:
+    config = a_config(mode=SCALE, per_container=1)
+    claim = a_claim(limit=(0.01, 0.01))
+    held = [
+        a_lease(f"{n}", "ada", limit=(0.01, 0.01), state=QUEUED if n % 2 else LeaseState.PENDING)
+        for n in range(MOST_STARTING)
+    ]
+    refused = refusal(decide(config, some_rights(), claim, held, 0))
+    assert refused.code == "admission.too-many-starting"
+    admitted(decide(config, some_rights(), claim, held[1:], 0))
+    admitted(decide(config, some_rights("bob"), a_claim("bob"), held, 0))
+    # those that are there go on: out of the queue, with other numbers, and once they run
+    admitted(decide(config, some_rights(), held[1].claim, held, 0, without="1"))
+    running = replace(held[0], id="r", state=LeaseState.BOUND)
+    admitted(decide(config, some_rights(), running.claim, [*held, running], 0, without="r"))
+    bound = [replace(one, state=LeaseState.BOUND) for one in held]
+    admitted(decide(config, some_rights(), claim, bound, 0))
 
 
 # --- scale ---------------------------------------------------------------------------------

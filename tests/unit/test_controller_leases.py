@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from enforcer.errors import EnforcerError
+from enforcer.errors import ConflictError, EnforcerError
 from enforcer.model import Claim, EndReason, LeaseState, Resize, Usage
 from enforcer.names import ROOT, WORKLOAD, lease_slice, profile_slice, user_slice
 from enforcer.quantities import GIB, Bytes, Cpus
@@ -68,6 +68,20 @@ async def test_of_two_claims_for_the_last_free_guarantee_one_wins() -> None:
         ]
         results = await asyncio.gather(*map(controller.claim, claims), return_exceptions=True)
         assert sum(isinstance(one, EnforcerError) for one in results) == 1
+
+
+async def test_a_lease_whose_container_just_starts_cannot_be_slipped_away_from_it() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.run(lease)
+        with pytest.raises(ConflictError, match="is starting"):
+            await controller.release(lease.id, EndReason.CANCELLED, unless_running=True)
+        with pytest.raises(ConflictError, match="is starting"):
+            await controller.claim(replace(TINY, mem_guarantee=Bytes(0)))
+        assert lab.state(lease) is LeaseState.PENDING
+        assert (await controller.claim(TINY))[0].id == lease.id
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
 
 
 async def test_a_pending_lease_without_a_container_expires() -> None:

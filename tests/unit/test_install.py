@@ -152,6 +152,30 @@ def test_the_first_daemon_json_stays_beside_ours(tmp_path: Path) -> None:
     assert host.read_docker_config() == '{"a": 2}'
 
 
+def test_a_daemon_json_that_others_could_not_read_stays_so(tmp_path: Path) -> None:
+    docker = tmp_path / "etc/docker"
+    docker.mkdir(parents=True)
+    (docker / "daemon.json").touch(mode=0o600)
+    _host(tmp_path, RecordingRunner()).write_docker_config("{}")
+    assert {path.stat().st_mode & 0o777 for path in docker.iterdir()} == {0o600}
+
+
+def test_what_was_copied_from_a_folder_open_to_all_is_for_root_alone_to_write(
+    tmp_path: Path,
+) -> None:
+    outside, new = tmp_path / "outside", tmp_path / "new"
+    (new / "package").mkdir(parents=True)
+    outside.touch()
+    (new / "link").symlink_to(outside)
+    (new / "package/module.py").touch()
+    for path in (outside, new, new / "package", new / "package/module.py"):
+        path.chmod(0o777)
+    _host(tmp_path, RecordingRunner()).swap(new, tmp_path / "lib")
+    placed = ("lib", "lib/package", "lib/package/module.py")
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in placed} == {0o755}
+    assert outside.stat().st_mode & 0o777 == 0o777
+
+
 def test_a_manifest_that_cannot_be_read_is_an_error_with_a_hint(tmp_path: Path) -> None:
     host = _host(tmp_path, RecordingRunner())
     host.store_manifest(Manifest(files={"a": "b"}))

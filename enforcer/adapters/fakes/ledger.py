@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from enforcer.adapters.fakes.trouble import Trouble
-from enforcer.model import Lease, LeaseState, Receipt
+from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt
+from enforcer.ports import IDLE_RECEIPTS_KEPT
 
 
 class MemoryLedger:
@@ -41,6 +42,8 @@ class MemoryLedger:
         for receipt in receipts:
             self._receipts.pop(receipt.lease_id, None)
             self._receipts[receipt.lease_id] = receipt
+            if receipt.reason in NEVER_RAN:
+                self._prune_idle(receipt.user)
         for lease_id in list(self._receipts)[: max(0, len(self._receipts) - self.receipts_kept)]:
             del self._receipts[lease_id]
 
@@ -67,3 +70,12 @@ class MemoryLedger:
     async def load_accounts(self) -> Mapping[str, tuple[int, ...]]:
         """Return what was written last."""
         return dict(self._accounts)
+
+    def _prune_idle(self, user: str) -> None:
+        idle = [
+            one.lease_id
+            for one in self._receipts.values()
+            if one.user == user and one.reason in NEVER_RAN
+        ]
+        for lease_id in idle[:-IDLE_RECEIPTS_KEPT]:
+            del self._receipts[lease_id]
