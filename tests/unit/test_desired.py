@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from enforcer.containers import oom_score_adj
 from enforcer.desired import desired, desired_path
-from enforcer.model import Cgroup, Config, Container, EnginePlace, Lease, LeaseState, Limits, Usage
+from enforcer.model import (
+    Cgroup,
+    Config,
+    Container,
+    DesiredSlice,
+    EnginePlace,
+    Lease,
+    LeaseState,
+    Limits,
+    Usage,
+)
 from enforcer.names import (
     ADOPTED,
     ENGINE,
@@ -26,7 +36,7 @@ from enforcer.names import (
 )
 from enforcer.quantities import MIB, PAGE, Bytes, Cpus
 from enforcer.shares import MIN_QUOTA, Contention
-from enforcer.slices import KERNELS_OWN
+from enforcer.slices import KERNELS_OWN, World, slice_tree
 from enforcer.tree import Totals
 from tests.examples import examples
 from tests.unit.worlds import (
@@ -181,6 +191,33 @@ def test_an_io_weight_that_nobody_wants_any_more_goes_back_to_the_kernels(
     leaf = Cgroup(unit=ALICE.unit, limits=limits, usage=Usage(), populated=True)
     found = desired(CONFIG, [ALICE], observed(cgroups=[leaf]), totals=TOTALS)
     assert found.slices[ALICE.unit].limits.io_weight == wanted
+
+
+def test_nothing_of_a_slices_own_is_lost_where_its_weight_and_floor_are_added() -> None:
+    every = replace(SMALL, mem_throttle=gib(1), swap_limit=gib(1), tasks_limit=200, io_weight=300)
+    full = config(every, LARGE, whole_cores=True)
+    world = World(config=full, live=(ALICE, BOB), kept=(), observed=NOBODY, totals=TOTALS)
+    found = desired(full, world.live, NOBODY, totals=TOTALS).slices
+    set_somewhere: set[str] = set()
+    for unit, own in slice_tree(world, frozenset()).items():
+        made = found[unit]
+        added = replace(
+            own.limits,
+            cpu_weight=made.limits.cpu_weight,
+            memory_min=made.limits.memory_min,
+            io_weight=made.limits.io_weight,
+        )
+        assert made == replace(own, limits=added)
+        set_somewhere |= {
+            field.name
+            for value in (made, made.limits)
+            for field in fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    # what is at its default everywhere could be lost unseen: give it a value above
+    assert set_somewhere == {
+        field.name for kind in (DesiredSlice, Limits) for field in fields(kind)
+    }
 
 
 def test_io_weights_add_up_where_a_profile_has_one() -> None:
