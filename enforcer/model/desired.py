@@ -135,7 +135,8 @@ class ReportDrift:
     """Something is not as it ought to be and only an operator can mend it, or mend it at once."""
 
     what: str
-    """Stable word: ``engine-outside``, ``container-outside``, ``memory-raised``."""
+    """Stable word: ``engine-outside``, ``container-outside``, ``container-unread``,
+    ``memory-raised``."""
     subject: str
     message: str
     command: str

@@ -413,6 +413,22 @@ def test_a_container_in_a_slice_that_has_limits_for_it_is_not_reported(unit: Uni
     assert found.slices[unit].limits.memory_max in {gib(2), gib(4)}
 
 
+def test_a_container_that_cannot_be_inspected_is_reported_by_name_whether_or_not_it_runs() -> None:
+    scope = "system.slice/docker-away.scope"
+    away = replace(container("away"), cgroup_parent="system.slice", scope=scope, unread="hangs")
+    stopped = replace(container("old"), running=False, scope=None, cgroup_parent="", unread="gone")
+    found = desired(CONFIG, [ALICE], observed(containers=[away, stopped]), totals=TOTALS)
+    assert [(one.what, one.message) for one in found.reports] == [
+        ("container-unread", "container away cannot be inspected: hangs"),
+        (
+            "container-outside",
+            f"container away runs outside {ROOT}, in {scope}: Docker cannot tell why",
+        ),
+        ("container-unread", "container old cannot be inspected: gone"),
+    ]
+    assert list(found.containers) == [away.id]
+
+
 def test_a_container_that_is_just_starting_is_taken_to_be_in_its_place() -> None:
     starting = replace(container("x"), cgroup_parent=ENGINE, scope=None)
     found = desired(CONFIG, [ALICE], observed(containers=[starting]), totals={})
