@@ -136,10 +136,11 @@ class ReportDrift:
 
     what: str
     """Stable word: ``engine-outside``, ``container-outside``, ``container-unread``,
-    ``memory-raised``."""
+    ``memory-raised``, ``total-exceeded``."""
     subject: str
     message: str
     command: str
+    """What to type; empty where only the users or time can mend it."""
 
 
 Action = CreateSlice | SetLimits | RemoveSlice | UpdateContainer | SetOomScoreAdj | ReportDrift

@@ -307,6 +307,19 @@ def test_an_adopted_container_takes_its_share_of_the_weight() -> None:
     assert (alone.limits.cpu_weight, shared.limits.cpu_weight) == (680, 390)
 
 
+def test_who_holds_more_than_their_total_is_reported_as_long_as_they_do() -> None:
+    more = replace(ALICE, resized_until=9.0, grant_before=replace(ALICE.grant, mem_limit=gib(7)))
+    two = [more, lease("alice", "large", server="x", limit=(1, 1)), lease("carol")]
+    (told,) = desired(CONFIG, two, NOBODY, totals=TOTALS).reports
+    assert (told.what, told.subject, told.command) == ("total-exceeded", "alice", "")
+    assert told.message == (
+        "alice may use 6 GiB in all: servers with limits of 8 GiB together run on,"
+        " but no other starts until they hold less"
+    )
+    queued = replace(two[1], state=LeaseState.QUEUED)
+    assert not desired(CONFIG, [ALICE, queued], NOBODY, totals=TOTALS).reports
+
+
 # --- containers ----------------------------------------------------------------------------
 
 
