@@ -58,10 +58,22 @@ def desired_containers(
 def container_reports(
     config: Config, leases: Collection[Lease], observed: Observed
 ) -> tuple[ReportDrift, ...]:
-    """Return which containers are misplaced. One that runs cannot change its cgroup."""
+    """Return which containers are misplaced, or cannot be inspected.
+
+    One that runs cannot change its cgroup.
+    """
     shared = _shared(config, leases)
     reports = []
     for container in (observed.containers or {}).values():
+        if container.unread:
+            reports.append(
+                ReportDrift(
+                    what="container-unread",
+                    subject=container.id,
+                    message=f"container {container.name} cannot be inspected: {container.unread}",
+                    command=f"docker inspect {container.id}",
+                )
+            )
         if container.running and _misplaced(container, shared):
             why, command = _how_it_came_there(container)
             reports.append(
@@ -155,6 +167,8 @@ def _adopted(config: Config, container: Container) -> DesiredContainer:
 
 def _how_it_came_there(container: Container) -> tuple[str, str]:
     """Return why, in words, and the command. One without a parent goes where daemon.json says."""
+    if container.unread:
+        return "Docker cannot tell why", f"docker stop {container.id}"
     if container.cgroup_parent:
         why = f"it was started with --cgroup-parent={container.cgroup_parent}: start it without"
         return why, f"docker stop {container.id}"

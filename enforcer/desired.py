@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from enforcer.containers import container_reports, desired_containers, engine_reports
+from enforcer.excess import excess_reports
 from enforcer.model import Cgroup, Config, Desired, DesiredSlice, Lease, Limits, Observed
 from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, ancestors
 from enforcer.quantities import Bytes, Cpus
@@ -53,7 +54,11 @@ def desired(
         slices=_complete(slices, world, contention),
         containers=desired_containers(config, placed, observed, slices),
         removable=gone,
-        reports=(*engine_reports(observed), *container_reports(config, placed, observed)),
+        reports=(
+            *engine_reports(observed),
+            *container_reports(config, placed, observed),
+            *excess_reports(live, totals),
+        ),
     )
 
 

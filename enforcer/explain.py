@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from enforcer.excess import excesses
 from enforcer.history import throttled_share
 from enforcer.model import Cgroup, Lease, LeaseState, Published, Rights, Usage
 from enforcer.names import ROOT, UnitName, ancestors
@@ -83,12 +84,15 @@ class Explanation:
 def explain(published: Published, rights: Rights, user: str, server: str) -> Explanation:
     """Explain one server of one user; without a lease, what the user may have."""
     lease = find(published.leases, user, server)
+    mine = [one for one in published.leases if one.user == user]
+    above = excesses(mine, {user: (rights.cpu_total, rights.mem_total)})
+    of_total = tuple(one.sentence for one in above)
     told = Explanation(
         user=user,
         server=server,
         lease=lease,
         summary=f"{server_title(user, server)} has no lease",
-        sentences=(),
+        sentences=of_total,
         levels=(),
         rights=explain_rights(rights),
     )
@@ -96,7 +100,7 @@ def explain(published: Published, rights: Rights, user: str, server: str) -> Exp
         return told
     if lease.state is LeaseState.QUEUED:
         summary = f"{server_title(user, server)} waits in the queue"
-        return replace(told, summary=summary, sentences=lease.notes)
+        return replace(told, summary=summary, sentences=(*lease.notes, *of_total))
     levels = _levels(published, lease)
     leaf = levels[0]
     binding = _binding(levels)
@@ -106,6 +110,7 @@ def explain(published: Published, rights: Rights, user: str, server: str) -> Exp
         _cpu_guarantee(lease, leaf),
         _memory_guarantee(published, lease, leaf),
         *lease.notes,
+        *of_total,
     )
     return replace(told, summary=_summary(lease, leaf, binding), sentences=sentences, levels=levels)
 

@@ -9,6 +9,7 @@ from typing import Final
 from enforcer.book import Terms
 from enforcer.desired import desired
 from enforcer.errors import ForbiddenError
+from enforcer.excess import excesses
 from enforcer.leases import Book
 from enforcer.model import (
     Cgroup,
@@ -26,7 +27,8 @@ from enforcer.model import (
 from enforcer.names import UnitName, ancestors, user_slice
 from enforcer.quantities import Bytes, Cpus, format_bytes, format_cpus
 from enforcer.regrant import regrant
-from enforcer.slices import KERNELS_OWN
+from enforcer.room import Amount
+from enforcer.slices import KERNELS_OWN, pages_of, quota_of
 from enforcer.tree import Totals
 
 RightsOf = Callable[[Claim], Rights]
@@ -70,12 +72,14 @@ def plan(
     terms = Terms(config=after, rights_of=rights_of_after, containers=others)
     regranted = regrant(Book(live), terms).book.leases
     new_totals = totals_of(regranted, rights_of_after)
-    old_totals = {**new_totals, **_totals_in_force(live, observed)}
+    in_force = _totals_in_force(live, observed)
+    old_totals = {**new_totals, **in_force}
     old = desired(before, live, observed, totals=old_totals)
     new = desired(after, regranted, observed, totals=new_totals)
     granted = {lease.id: lease for lease in regranted}
     return (
         *_slice_changes(old, new, observed, rates),
+        *_total_changes(regranted, in_force, new_totals),
         *(
             change
             for lease in live
@@ -130,6 +134,26 @@ def _slice_changes(
                         after=_show(name, one.limits),
                         risk=_risk(name, one.limits, cgroup, rates.get(unit)),
                     )
+
+
+def _total_changes(
+    leases: Iterable[Lease], in_force: Totals, totals: Totals
+) -> Iterator[PlannedChange]:
+    """Return the users who will hold more than a total that is new to them."""
+    for one in excesses(leases, totals):
+        if one.user not in in_force:
+            continue
+        cpu, memory = in_force[one.user]
+        # as the kernel shows it
+        new = quota_of(Cpus(one.total.cpu)), pages_of(one.total.memory)
+        if (one.of_cpu and cpu != new[0]) or (one.of_memory and memory != new[1]):
+            yield PlannedChange(
+                subject=one.user,
+                what="total",
+                before=one.say(Amount(cpu, memory)),
+                after=one.say(one.total),
+                risk=one.consequence,
+            )
 
 
 def _lease_changes(before: Lease, after: Lease, rights_of: RightsOf) -> Iterator[PlannedChange]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from enforcer.adapters import dockerevents
+from enforcer.adapters.dockerinspects import FEW, Inspects, Known, Unread
 from enforcer.adapters.dockerjson import (
     Inspected,
     Listed,
@@ -39,21 +41,12 @@ _MARGIN_SECONDS: Final = 1.0
 """The socket's timeout comes first; this is for a dockerd that sends a byte now and then."""
 _KNOWN_SECONDS: Final = 300.0
 """An inspected container is looked at again after this long, whatever the events say."""
-_STUCK_SECONDS: Final = 60.0
-_MOST_STUCK: Final = 3
+_UNREAD_SECONDS: Final = 60.0
+"""One that could not be inspected is left alone for this long, unless an event tells of it."""
 _OF_ONE_CONTAINER: Final = frozenset({"docker.timeout", "docker.error"})
 """What may be wrong with one container while dockerd is well."""
 _STOPPED_KEPT: Final = 1000
 """More than a machine's containers: each is asked for within a tick or two."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What inspect said of a container while the list showed it as `state`; until: monotonic."""
-
-    inspected: Inspected
-    state: str
-    until: float
 
 
 class DockerEngine:
@@ -69,24 +62,24 @@ class DockerEngine:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
         self._listing = asyncio.Lock()
         self._following = False
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, Known] = {}
         self._changed: set[str] = set()
-        self._stuck: dict[str, float] = {}
+        self._unread: dict[str, Unread] = {}
         self._stopped: deque[str] = deque(maxlen=_STOPPED_KEPT)
 
     async def containers(self) -> Mapping[str, Container]:
         """Return every container by id, stopped ones too, without kernel fields.
 
         One list, and an inspect of each container that is new or changed. One that cannot be
-        inspected, because something in dockerd holds it or is broken, is as the list shows it:
-        without parent.
+        inspected, because something in dockerd holds it or is broken, is as it was known, or else
+        as the list shows it: without parent. It says so (`unread`).
 
         Raises:
             UnavailableError: ``docker.unreachable``, ``docker.timeout``, ``docker.error``.
         """
         async with self._listing:
             listed = parse_list(await self._call(lambda: self._client().list()))
-            for known in (self._known, self._stuck):
+            for known in (self._known, self._unread):
                 for container_id in [one for one in known if one not in listed]:
                     del known[container_id]
             self._changed &= listed.keys()
@@ -133,9 +126,11 @@ class DockerEngine:
                     self._following = event is not None
                     container_id = "" if event is None else event.container_id
                     if not container_id:
-                        self._known.clear()
+                        self._unread.clear()
+                        for one in self._known:
+                            self._doubt(one)
                     self._changed.add(container_id)
-                    self._stuck.pop(container_id, None)
+                    self._unread.pop(container_id, None)
                     if event is not None:
                         if event.stops:
                             self._stopped.append(container_id)
@@ -158,73 +153,113 @@ class DockerEngine:
     async def _inspect_all(self, listed: Mapping[str, Listed]) -> dict[str, Container]:
         """Inspect what is not known, a few at a time.
 
+        Where many fail, it is they if none of them runs, or another one is answered for, if need
+        be when asked once more. Where several hang, the rest is left for the next time.
+
         Raises:
-            UnavailableError: dockerd does not answer, or not rightly for several containers.
+            UnavailableError: dockerd does not answer, or for no container at all.
         """
-        found: dict[str, Container] = {}
-        waiting = []
-        now = time.monotonic()
-        for container_id, one in listed.items():
-            known = self._known.get(container_id)
-            if known and self._is_current(container_id, known, one.state, now):
-                found[container_id] = known.inspected.container
-            elif now < self._stuck.get(container_id, 0.0):
-                found[container_id] = self._as_listed(one)
-            else:
-                waiting.append(one)
-
-        async def work() -> None:
-            while waiting:
-                one = waiting.pop()
-                container = await self._inspect_listed(one)
-                if container is not None:
-                    found[one.container.id] = container
-
-        workers = [asyncio.create_task(work()) for _ in range(min(_INSPECTING, len(waiting)))]
+        these = self._begin(listed)
+        readable = [one for one in these.found if one not in self._unread]
+        count = min(_INSPECTING, len(these.waiting))
+        workers = [asyncio.create_task(self._inspect_some(these)) for _ in range(count)]
         try:
             await asyncio.gather(*workers)
         finally:
             for worker in workers:
                 worker.cancel()
-            ended = await asyncio.gather(*workers, return_exceptions=True)
-            if any(isinstance(one, UnavailableError) for one in ended):
-                self._stuck.clear()  # it is not the containers, it is dockerd
-        return found
+            await asyncio.gather(*workers, return_exceptions=True)
+        failed = these.failed
+        many = len(failed) > FEW and any(listed[one].container.running for one in failed)
+        if many and not these.answered and not await self._answers_for(readable):
+            raise next(iter(failed.values()))
+        self._leave(failed)
+        for one in these.waiting:
+            these.found[one.container.id] = self._as_listed(one, "others that were asked for hang")
+        return these.found
+
+    def _begin(self, listed: Mapping[str, Listed]) -> Inspects:
+        """Tell what is known, or not to be asked for, from what is to be inspected."""
+        these = Inspects()
+        now = time.monotonic()
+        for container_id, one in listed.items():
+            known, unread = self._known.get(container_id), self._unread.get(container_id)
+            if known and self._is_current(container_id, known, one.state, now):
+                these.found[container_id] = known.inspected.container
+            elif unread is None:
+                these.waiting.append(one)
+            elif now < unread.until:
+                these.found[container_id] = self._as_listed(one, unread.why)
+            else:
+                these.waiting.appendleft(one)  # it may hang again: the others first
+        return these
+
+    async def _inspect_some(self, these: Inspects) -> None:
+        while these.waiting and not these.too_slow:
+            one = these.waiting.pop()
+            container_id = one.container.id
+            try:
+                container = await self._inspect_listed(one)
+            except UnavailableError as error:
+                if error.code not in _OF_ONE_CONTAINER:
+                    raise
+                if container_id not in self._changed:
+                    these.failed[container_id] = error
+                # else a slow start that has ended meanwhile: it is asked for again
+                self._doubt(container_id)
+                container = self._as_listed(one, error.message)
+            else:
+                these.answered = True
+            if container is not None:
+                these.found[container_id] = container
+
+    async def _answers_for(self, readable: Sequence[str]) -> bool:
+        """Tell whether dockerd answers for a container that it has answered for before."""
+        if not readable:
+            return False
+        try:
+            await self._call(lambda: self._client().inspect(readable[0]))
+        except UnavailableError:
+            return False
+        return True
+
+    def _doubt(self, container_id: str) -> None:
+        """Have a container inspected anew; its parent, which never changes, stays known."""
+        known = self._known.get(container_id)
+        if known is not None:
+            self._known[container_id] = replace(known, until=-math.inf)
+
+    def _leave(self, failed: Mapping[str, UnavailableError]) -> None:
+        """Leave containers alone for a while."""
+        until = time.monotonic() + _UNREAD_SECONDS
+        for container_id, error in failed.items():
+            if container_id not in self._unread:
+                log.warning("container %s cannot be inspected: %s", container_id, error.message)
+            self._unread[container_id] = Unread(error.message, until)
 
     async def _inspect_listed(self, one: Listed) -> Container | None:
         """Inspect a container; None if it has gone meanwhile."""
         container_id = one.container.id
         self._changed.discard(container_id)
-        try:
-            raw = await self._call(lambda: self._client().inspect(container_id))
-        except UnavailableError as error:
-            if error.code not in _OF_ONE_CONTAINER:
-                raise
-            if container_id in self._changed:
-                return self._as_listed(one)  # a slow start that has ended meanwhile: ask again
-            now = time.monotonic()
-            self._stuck[container_id] = now + _STUCK_SECONDS
-            if sum(until > now for until in self._stuck.values()) > _MOST_STUCK:
-                raise
-            log.warning("container %s cannot be inspected: %s", container_id, error.message)
-            return self._as_listed(one)
-        self._stuck.pop(container_id, None)
+        raw = await self._call(lambda: self._client().inspect(container_id))
+        self._unread.pop(container_id, None)
         if raw is None:
             return None
         inspected = parse_inspect(raw, one.container)
         # What changed while it was being asked for must be asked for again.
         if self._following and container_id not in self._changed:
             until = time.monotonic() + _KNOWN_SECONDS
-            self._known[container_id] = _Known(inspected, one.state, until)
+            self._known[container_id] = Known(inspected, one.state, until)
         return inspected.container
 
     async def _inspect_now(self, container_id: str) -> Inspected | None:
         """Return what is known as long as no event says otherwise: a call less for a repair."""
-        known = self._known.get(container_id)
-        if known is not None and self._is_current(
-            container_id, known, known.state, time.monotonic()
-        ):
+        now = time.monotonic()
+        known, unread = self._known.get(container_id), self._unread.get(container_id)
+        if known is not None and self._is_current(container_id, known, known.state, now):
             return known.inspected
+        if unread is not None and now < unread.until:  # it may hang, and threads are few
+            raise UnavailableError("docker.error", unread.why)
         return await self._inspect_one(container_id)
 
     async def _inspect_one(self, container_id: str) -> Inspected | None:
@@ -232,7 +267,7 @@ class DockerEngine:
         nameless = Container(id=container_id, name="", image="", running=False, cgroup_parent="")
         return None if raw is None else parse_inspect(raw, nameless)
 
-    def _is_current(self, container_id: str, known: _Known, state: str, now: float) -> bool:
+    def _is_current(self, container_id: str, known: Known, state: str, now: float) -> bool:
         return (
             self._following
             and container_id not in self._changed
@@ -240,11 +275,10 @@ class DockerEngine:
             and now < known.until
         )
 
-    def _as_listed(self, one: Listed) -> Container:
+    def _as_listed(self, one: Listed, why: str) -> Container:
         known = self._known.get(one.container.id)
-        if known is None:
-            return one.container
-        return replace(known.inspected.container, running=one.container.running)
+        container = one.container if known is None else known.inspected.container
+        return replace(container, running=one.container.running, unread=why)
 
     def _client(self) -> DockerClient:
         """Return the library's side, from any of the threads.

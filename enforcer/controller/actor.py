@@ -205,7 +205,8 @@ class Actor:
         key = (action.what, action.subject)
         if key not in self._reported:
             self.counters["drift", action.what] += 1
-            _log.warning("%s; to mend it: %s", action.message, action.command)
+            mend = f"; to mend it: {action.command}" if action.command else ""
+            _log.warning("%s%s", action.message, mend)
         self._reported_now.add(key)
 
     def _update(self, action: UpdateContainer, observed: Observed) -> None:

@@ -201,9 +201,12 @@ def find_removable(
 ) -> frozenset[UnitName]:
     """Return the leaves that may go: no live lease's, and no container names them.
 
-    Without an answer of Docker none may: a stopped container may name any of them.
+    Without an answer of Docker none may: a stopped container may name any of them. So may one that
+    cannot be inspected.
     """
-    if containers is None:
+    if containers is None or any(
+        one.unread and not one.cgroup_parent for one in containers.values()
+    ):
         return frozenset()
     named = {container.cgroup_parent for container in containers.values()}
     return frozenset(unit for unit in leaves if unit not in live and unit not in named)

@@ -72,8 +72,12 @@ def _with_scope(container: Container, path: str | None, reading: _Reading) -> Co
     if reading is None:  # it does not run, or ended since
         return replace(container, running=False, scope=None)
     limits, usage, oom_score_adj = reading
+    parent = container.cgroup_parent
+    if container.unread and not parent and path is not None:  # the kernel knows where it runs
+        parent = path.rpartition("/")[0].rpartition("/")[2]
     return replace(
         container,
+        cgroup_parent=parent,
         running=True,
         scope=path,
         kernel=limits,

@@ -55,4 +55,5 @@ def _same_container(before: Container | None, now: Container) -> bool:
         and before.lease_id == now.lease_id
         and before.cgroup_parent == now.cgroup_parent
         and before.name == now.name
+        and before.unread == now.unread
     )

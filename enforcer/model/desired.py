@@ -135,10 +135,12 @@ class ReportDrift:
     """Something is not as it ought to be and only an operator can mend it, or mend it at once."""
 
     what: str
-    """Stable word: ``engine-outside``, ``container-outside``, ``memory-raised``."""
+    """Stable word: ``engine-outside``, ``container-outside``, ``container-unread``,
+    ``memory-raised``, ``total-exceeded``."""
     subject: str
     message: str
     command: str
+    """What to type; empty where only the users or time can mend it."""
 
 
 Action = CreateSlice | SetLimits | RemoveSlice | UpdateContainer | SetOomScoreAdj | ReportDrift

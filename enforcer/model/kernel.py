@@ -95,6 +95,8 @@ class Container:
 
     `lease_id` is its label, worth something only when the ledger knows it. `scope` is the path of
     its cgroup below the mount point, None when it does not run. `kernel`: the limits of that scope.
+    `unread`: why Docker tells no more of it than its list does: then what else it told is old, and
+    a stopped one without parent may have any; empty when it was inspected.
     """
 
     id: str
@@ -110,6 +112,7 @@ class Container:
     kernel: ContainerLimits | None = None
     oom_score_adj: int | None = None
     usage: Usage | None = None
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,13 +17,14 @@ VERSION = "1.45"
 class Dockerd:
     """containers: id → what inspect says. `hung`: ids (or "list", "events") that never answer.
 
-    broken: ids (or "list") that are answered with an error.
+    broken: ids (or "list") that are answered with an error. state: Docker's word in the list.
     """
 
     def __init__(self) -> None:
         self.containers: dict[str, dict[str, object]] = {}
         self.hung: set[str] = set()
         self.broken: set[str] = set()
+        self.state = "running"
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict[str, int]] = []
         self.refuse_updates = ""
@@ -84,7 +85,7 @@ class Dockerd:
         if self.nonsense is not None:
             return web.Response(body=self.nonsense, content_type="application/json")
         return web.json_response(
-            [{"Id": one, "Names": ["/n"], "State": "running"} for one in self.containers]
+            [{"Id": one, "Names": ["/n"], "State": self.state} for one in self.containers]
         )
 
     async def _inspect(self, request: web.Request) -> web.Response:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from enforcer.controller import Controller
-from enforcer.errors import EnforcerError
+from enforcer.errors import EnforcerError, RefusedError
 from enforcer.model import Claim, EndReason, Resize
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import VALID
@@ -61,6 +63,31 @@ async def test_a_reload_says_what_takes_a_restart() -> None:
         lab.text = VALID + '[daemon]\nmetrics = "127.0.0.1:9800"\n'
         (change,) = await controller.reload()
         assert change == "daemon: metrics 127.0.0.1:9753 → 127.0.0.1:9800, at the next restart"
+
+
+async def test_a_lowered_total_stops_nobody_and_is_told_as_long_as_servers_hold_more() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        leases = [
+            (await controller.claim(replace(TINY, server=server)))[0] for server in ("a", "b")
+        ]
+        await controller.tick()
+        assert not controller.published().open_drift
+        ann = 'allowed_resources = ["Tiny"]\ncpu_total = 5\nmem_total = 3\n'
+        lab.text = f"{VALID}[user_profiles.ann]\n{ann}"
+        (planned,) = [one for one in controller.plan(lab.text) if one.what == "total"]
+        assert (planned.subject, planned.before, planned.after) == ("ann", "40 GiB", "3 GiB")
+        assert "ann: total 40 GiB → 3 GiB" in await controller.reload()
+        await controller.tick()
+        assert not any(one.what == "total" for one in controller.plan(lab.text))
+        (told,) = controller.published().open_drift
+        assert (told.what, told.subject) == ("total-exceeded", "ann")
+        assert {one.grant for one in controller.published().leases} == {one.grant for one in leases}
+        with pytest.raises(RefusedError):
+            await controller.claim(replace(TINY, server="c"))
+        await controller.release(leases[0].id, EndReason.CANCELLED)
+        await controller.tick()
+        assert not controller.published().open_drift
 
 
 async def test_a_running_server_whose_image_is_no_longer_allowed_can_be_resized() -> None:

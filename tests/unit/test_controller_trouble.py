@@ -65,6 +65,61 @@ async def test_without_docker_admission_and_enforcement_go_on() -> None:
         assert not controller.published().docker_ok
 
 
+async def test_a_container_that_cannot_be_inspected_gets_its_lease_by_where_it_runs() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        lab.world.docker.unread[container] = "layer does not exist"
+        lab.world.clock.advance(controller.config.admission.claim_seconds + 1)
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        await controller.tick()
+        (told,) = controller.published().open_drift
+        assert (told.what, told.subject) == ("container-unread", container)
+        assert told.message == "container ann-lab cannot be inspected: layer does not exist"
+        assert controller.published().docker_ok
+        lab.world.docker.unread.clear()
+        lab.world.docker.restart()
+        await until(lambda: not controller.published().open_drift)
+
+
+async def test_the_limits_of_a_container_that_docker_cannot_inspect_are_mended_all_the_same() -> (
+    None
+):
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        container = lab.run(lease)
+        lab.world.docker.unread[container] = "layer does not exist"
+        scope = lab.world.cgroups.scopes[container]
+        scope.limits = replace(scope.limits, memory=Bytes(9 * GIB))
+        await until(lambda: lab.state(lease) is LeaseState.BOUND)
+        await until(lambda: scope.limits.memory == 2 * GIB)
+
+
+async def test_a_leaf_stays_while_a_stopped_container_that_may_name_it_cannot_be_inspected() -> (
+    None
+):
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, container = await placed(lab, controller)
+        lab.world.docker.unread[container] = "layer does not exist"
+        lab.world.docker.stop(container)
+        await controller.release(lease.id, EndReason.STOPPED)
+        await until(lambda: bool(controller.published().open_drift))
+        lists = lab.world.docker.lists
+        lab.world.clock.advance(1)
+        lab.world.docker.restart()
+        await until(lambda: lab.world.docker.lists > lists)
+        await asyncio.sleep(0.02)
+        lab.world.clock.advance(1)
+        await controller.tick()
+        await controller.tick()
+        assert lab.world.kernel.slice(LEAF) is not None
+        lab.world.docker.remove(container)
+        await until(lambda: lab.world.kernel.slice(LEAF) is None)
+
+
 async def test_when_pid_1_hangs_a_claim_fails_and_leaves_no_lease() -> None:
     lab = Lab()
     async with lab.running() as controller:

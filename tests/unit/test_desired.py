@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from enforcer.containers import oom_score_adj
 from enforcer.desired import desired, desired_path
-from enforcer.model import Cgroup, Config, Container, EnginePlace, Lease, LeaseState, Limits, Usage
+from enforcer.model import (
+    Cgroup,
+    Config,
+    Container,
+    DesiredSlice,
+    EnginePlace,
+    Lease,
+    LeaseState,
+    Limits,
+    Usage,
+)
 from enforcer.names import (
     ADOPTED,
     ENGINE,
@@ -26,7 +36,7 @@ from enforcer.names import (
 )
 from enforcer.quantities import MIB, PAGE, Bytes, Cpus
 from enforcer.shares import MIN_QUOTA, Contention
-from enforcer.slices import KERNELS_OWN
+from enforcer.slices import KERNELS_OWN, World, slice_tree
 from enforcer.tree import Totals
 from tests.examples import examples
 from tests.unit.worlds import (
@@ -183,6 +193,33 @@ def test_an_io_weight_that_nobody_wants_any_more_goes_back_to_the_kernels(
     assert found.slices[ALICE.unit].limits.io_weight == wanted
 
 
+def test_nothing_of_a_slices_own_is_lost_where_its_weight_and_floor_are_added() -> None:
+    every = replace(SMALL, mem_throttle=gib(1), swap_limit=gib(1), tasks_limit=200, io_weight=300)
+    full = config(every, LARGE, whole_cores=True)
+    world = World(config=full, live=(ALICE, BOB), kept=(), observed=NOBODY, totals=TOTALS)
+    found = desired(full, world.live, NOBODY, totals=TOTALS).slices
+    set_somewhere: set[str] = set()
+    for unit, own in slice_tree(world, frozenset()).items():
+        made = found[unit]
+        added = replace(
+            own.limits,
+            cpu_weight=made.limits.cpu_weight,
+            memory_min=made.limits.memory_min,
+            io_weight=made.limits.io_weight,
+        )
+        assert made == replace(own, limits=added)
+        set_somewhere |= {
+            field.name
+            for value in (made, made.limits)
+            for field in fields(value)
+            if getattr(value, field.name) != field.default
+        }
+    # what is at its default everywhere could be lost unseen: give it a value above
+    assert set_somewhere == {
+        field.name for kind in (DesiredSlice, Limits) for field in fields(kind)
+    }
+
+
 def test_io_weights_add_up_where_a_profile_has_one() -> None:
     weighed = config(replace(SMALL, io_weight=300), LARGE)
     two = [lease("alice"), lease("alice", server="b"), BOB]
@@ -268,6 +305,19 @@ def test_an_adopted_container_takes_its_share_of_the_weight() -> None:
     alone = desired(CONFIG, [ALICE], NOBODY, totals={}).slices[ALICE.unit]
     shared = desired(CONFIG, [ALICE], world, totals={}).slices[ALICE.unit]
     assert (alone.limits.cpu_weight, shared.limits.cpu_weight) == (680, 390)
+
+
+def test_who_holds_more_than_their_total_is_reported_as_long_as_they_do() -> None:
+    more = replace(ALICE, resized_until=9.0, grant_before=replace(ALICE.grant, mem_limit=gib(7)))
+    two = [more, lease("alice", "large", server="x", limit=(1, 1)), lease("carol")]
+    (told,) = desired(CONFIG, two, NOBODY, totals=TOTALS).reports
+    assert (told.what, told.subject, told.command) == ("total-exceeded", "alice", "")
+    assert told.message == (
+        "alice may use 6 GiB in all: servers with limits of 8 GiB together run on,"
+        " but no other starts until they hold less"
+    )
+    queued = replace(two[1], state=LeaseState.QUEUED)
+    assert not desired(CONFIG, [ALICE, queued], NOBODY, totals=TOTALS).reports
 
 
 # --- containers ----------------------------------------------------------------------------
@@ -374,6 +424,22 @@ def test_a_container_in_a_slice_that_has_limits_for_it_is_not_reported(unit: Uni
     assert not found.reports
     assert not found.containers
     assert found.slices[unit].limits.memory_max in {gib(2), gib(4)}
+
+
+def test_a_container_that_cannot_be_inspected_is_reported_by_name_whether_or_not_it_runs() -> None:
+    scope = "system.slice/docker-away.scope"
+    away = replace(container("away"), cgroup_parent="system.slice", scope=scope, unread="hangs")
+    stopped = replace(container("old"), running=False, scope=None, cgroup_parent="", unread="gone")
+    found = desired(CONFIG, [ALICE], observed(containers=[away, stopped]), totals=TOTALS)
+    assert [(one.what, one.message) for one in found.reports] == [
+        ("container-unread", "container away cannot be inspected: hangs"),
+        (
+            "container-outside",
+            f"container away runs outside {ROOT}, in {scope}: Docker cannot tell why",
+        ),
+        ("container-unread", "container old cannot be inspected: gone"),
+    ]
+    assert list(found.containers) == [away.id]
 
 
 def test_a_container_that_is_just_starting_is_taken_to_be_in_its_place() -> None:

@@ -133,6 +133,7 @@ async def test_one_container_that_cannot_be_inspected_does_not_hide_the_others(
         assert set(found) == {A, B}
         assert found[B].running
         assert (found[A].cgroup_parent, found[B].cgroup_parent) == ("a.slice", "")
+        assert (bool(found[A].unread), bool(found[B].unread)) == (False, True)
         began = time.monotonic()
         assert set(await docker.containers()) == {A, B}
         assert time.monotonic() - began < TIMEOUT_SECONDS
@@ -177,6 +178,120 @@ async def test_a_dockerd_that_answers_nothing_but_errors_is_an_error(tmp_path: P
         found = await docker.containers()
     assert {one.cgroup_parent for one in found.values()} == {"a.slice"}
     assert len(found) == 40
+
+
+def _many(dockerd: Dockerd, how: str) -> list[str]:
+    """Forty of which every other one cannot be inspected: return these."""
+    ids = [f"{number:064x}" for number in range(40)]
+    for one in ids:
+        dockerd.add(one)
+    (dockerd.hung if how == "hung" else dockerd.broken).update(ids[::2])
+    return ids[::2]
+
+
+@pytest.mark.asyncio
+async def test_many_containers_that_are_broken_hide_no_other_however_often_asked(
+    tmp_path: Path,
+) -> None:
+    dockerd = Dockerd()
+    broken = _many(dockerd, "broken")
+    seen: list[str] = []
+    async with (
+        dockerd.serving(tmp_path / "docker.sock"),
+        engine(tmp_path) as docker,
+        following(docker, seen),
+    ):
+        for again in range(2):
+            found = await docker.containers()
+            assert {one for one in found if found[one].unread} == set(broken)
+            assert "layer does not exist" in found[broken[0]].unread
+            for one in broken[: 10 * (1 - again)]:  # the others are all known by now
+                await dockerd.tell_of(one)
+            await until(lambda: set(broken[:10]) <= set(seen))
+    assert dockerd.asked[broken[0]] == 2
+    assert dockerd.asked[broken[-1]] == 1
+
+
+@pytest.mark.asyncio
+async def test_many_broken_ones_are_dockerds_fault_if_what_it_knew_is_broken_too(
+    tmp_path: Path,
+) -> None:
+    dockerd = Dockerd()
+    for one in (A, B):
+        dockerd.add(one)
+    seen: list[str] = []
+    async with (
+        dockerd.serving(tmp_path / "docker.sock"),
+        engine(tmp_path) as docker,
+        following(docker, seen),
+    ):
+        await docker.containers()
+        broken = _many(dockerd, "broken")
+        dockerd.containers = {one: dockerd.containers[one] for one in (A, B, *broken)}
+        dockerd.broken |= {A, B}
+        with pytest.raises(UnavailableError, match="layer does not exist"):
+            await docker.containers()
+        dockerd.broken -= {A, B}
+        found = await docker.containers()
+    assert {one for one in found if not found[one].unread} == {A, B}
+
+
+@pytest.mark.asyncio
+async def test_many_broken_ones_of_which_none_runs_are_told_though_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    dockerd = Dockerd()
+    broken = _many(dockerd, "broken")
+    dockerd.containers = {one: {**dockerd.containers[one], "State": {}} for one in broken}
+    dockerd.state = "exited"
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        found = await docker.containers()
+    assert all(found[one].unread and not found[one].running for one in broken)
+
+
+@pytest.mark.asyncio
+async def test_many_that_hang_delay_the_others_for_a_bounded_time(tmp_path: Path) -> None:
+    dockerd = Dockerd()
+    hung = set(_many(dockerd, "hung"))
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+        while not all(dockerd.asked[one] for one in hung):
+            began = time.monotonic()
+            assert len(await docker.containers()) == 40
+            assert time.monotonic() - began < 2 * TIMEOUT_SECONDS + 2
+        found = await docker.containers()
+        assert {one for one in found if found[one].unread} == hung
+        began = time.monotonic()
+        with pytest.raises(UnavailableError):
+            await docker.update(min(hung), ContainerLimits())
+        assert time.monotonic() - began < TIMEOUT_SECONDS
+
+
+@pytest.mark.asyncio
+async def test_what_was_known_of_a_container_stays_known_when_it_cannot_be_inspected(
+    tmp_path: Path,
+) -> None:
+    dockerd = Dockerd()
+    dockerd.add(A)
+    seen: list[str] = []
+    async with (
+        dockerd.serving(tmp_path / "docker.sock"),
+        engine(tmp_path) as docker,
+        following(docker, seen),
+    ):
+        await docker.containers()
+        dockerd.broken.add(A)
+        await dockerd.tell_of(A)
+        await until(lambda: A in seen)
+        for _ in range(2):
+            found = (await docker.containers())[A]
+            assert (found.cgroup_parent, bool(found.unread)) == ("a.slice", True)
+        await dockerd.end_streams()
+        await until(lambda: seen.count("") == 2)
+        assert (await docker.containers())[A].cgroup_parent == "a.slice"
+        dockerd.broken.clear()
+        await dockerd.tell_of(A)
+        await until(lambda: seen.count(A) == 2)
+        assert not (await docker.containers())[A].unread
 
 
 @pytest.mark.asyncio

@@ -173,6 +173,19 @@ def test_whole_cores_are_the_roots_limit() -> None:
     assert told(lease("ada")).levels[-1].cpu_limit == 7 * CORE
 
 
+def test_who_holds_more_than_their_total_is_told_so() -> None:
+    servers = [lease("ada", server=name) for name in ("a", "b", "c")]
+    above = (
+        "ada may use 4 cores in all: servers with limits of 6 cores together run on,"
+        " but no other starts until they hold less"
+    )
+    queued = lease("ada", state=LeaseState.QUEUED)
+    bob = lease("bob")
+    assert told(servers[0], others=(*servers[1:], bob)).sentences[-1] == above
+    assert told(queued, others=tuple(servers)).sentences == (above,)
+    assert above not in told(servers[0], others=(servers[1], bob)).sentences
+
+
 def test_others_stay_sums() -> None:
     found = told(lease("ada"), others=(lease("bob"), lease("carl", LARGE.name)))
     text = repr((found.summary, found.sentences, found.levels))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import Any
+
 import pytest
 
-from enforcer.history import History, held_back
+from enforcer.history import History, held_back, of_leases
 from enforcer.model import Sample
 from enforcer.names import ROOT, UnitName, lease_slice, profile_slice
 from enforcer.quantities import Bytes, Cpus
+from enforcer.receipts import Account
+from tests.unit.worlds import cpus, gib, lease, observed
 
 LEAF = lease_slice("small", "ann", "")
 
@@ -46,6 +51,18 @@ def test_a_quota_above_counts_for_as_long_as_one_had_to_wait(
     found = held_back(LEAF, rates)
     assert found is not None
     assert found.throttled == pytest.approx(told)
+
+
+def test_a_leases_sample_is_its_leafs_but_for_the_kills_and_the_limits() -> None:
+    ann = lease("ann")
+    # none is at its default, and no two are alike
+    numbers: dict[str, Any] = {one.name: 100 + place for place, one in enumerate(fields(Sample))}
+    of_leaf = Sample(**numbers)
+    accounts = {ann.id: Account(killed_own=2, killed_victim=3, limit_at_kill=gib(3))}
+    found = of_leases({ann.unit: of_leaf}, [ann], observed(), {ann.id: Account()}, accounts)
+    assert found[ann.unit] == replace(
+        of_leaf, oom_kills=5, oom_own=2, cpu_limit=cpus(2), mem_limit=gib(3)
+    )
 
 
 def test_only_the_last_samples_are_kept_and_so_many_as_was_said_last() -> None:

@@ -181,6 +181,41 @@ def test_a_smaller_total_shrinks_the_users_slice_and_their_newest_guarantee() ->
     assert found[ALICE.unit, "guaranteed memory"].after == "1 GiB"
 
 
+def test_who_will_hold_more_than_a_smaller_total_is_told_with_what_it_means() -> None:
+    other = lease("alice", "large", server="x", limit=(3, 4))
+    snapshot = world(ALICE, other)
+
+    def found(total: tuple[float, float]) -> list[tuple[str, str, str, str]]:
+        told = plan(
+            CONFIG, CONFIG, [ALICE, other], rights_of("small", "large", total=total), snapshot
+        )
+        return [
+            (one.before, one.after, one.subject, one.risk) for one in told if one.what == "total"
+        ]
+
+    assert found((4, 8)) == []  # five cores were too much already
+    assert found((6, 8)) == []
+    run_on = "together run on, but no other starts until they hold less"
+    assert found((6, 6)) == [
+        ("8 GiB", "6 GiB", "alice", f"servers with limits of 8 GiB {run_on}"),
+    ]
+    # each of them is cut to what one alone may have
+    assert found((1, 6)) == [
+        (
+            "4 cores and 8 GiB",
+            "1 core and 6 GiB",
+            "alice",
+            f"servers with limits of 2 cores and 8 GiB {run_on}",
+        ),
+    ]
+
+
+def test_before_the_first_snapshot_no_total_is_known_to_be_new() -> None:
+    two = [ALICE, lease("alice", server="x")]
+    found = plan(CONFIG, CONFIG, two, rights_of("small", total=(2, 4)), observed())
+    assert "total" not in {one.what for one in found}
+
+
 def test_a_right_that_is_taken_away_is_said_for_the_lease() -> None:
     found = changes(CONFIG, rights_of("large"))
     assert "cannot be started again" in found["alice", "right to the profile"].risk

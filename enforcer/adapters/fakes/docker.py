@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from enforcer.adapters.fakes.tree import CgroupTree, Scope
 from enforcer.adapters.fakes.trouble import Trouble
+from enforcer.errors import UnavailableError
 from enforcer.model import Container, ContainerLimits
 from enforcer.names import ADOPTED, UnitName
 
@@ -42,17 +43,21 @@ class FakeDocker:
         """Every update that was asked for through the port."""
         self.lists = 0
         """How often the containers were listed through the port."""
+        self.unread: dict[str, str] = {}
+        """Containers that cannot be inspected, and why: the port tells what the list has."""
 
     async def containers(self) -> Mapping[str, Container]:
         """Return every container by id, stopped ones too."""
         self.lists += 1
         await self.trouble.pass_through()
-        return dict(self._containers)
+        return {one: self._told_of(container) for one, container in self._containers.items()}
 
     async def update(self, container_id: str, limits: ContainerLimits) -> bool:
         """Set a container's own limits; False if there is no such running container."""
         self.updates.append((container_id, limits))
         await self.trouble.pass_through()
+        if container_id in self.unread:
+            raise UnavailableError("docker.error", self.unread[container_id])
         container = self._containers.get(container_id)
         if container is None or not container.running:
             return False
@@ -155,6 +160,12 @@ class FakeDocker:
     def restart(self) -> None:
         """Restart dockerd with live-restore: containers run on, events begin anew."""
         self._tell("")
+
+    def _told_of(self, container: Container) -> Container:
+        why = self.unread.get(container.id)
+        if why is None:
+            return container
+        return replace(container, cgroup_parent="", pid=None, docker=ContainerLimits(), unread=why)
 
     def _tell(self, container_id: str) -> None:
         self._events.append(container_id)
