@@ -68,7 +68,7 @@ class _Apt:
             raise UnavailableError(
                 "packages.no-apt",
                 f"this machine has no apt, so these cannot be checked: {' '.join(packages)}",
-                "use Debian 12, Ubuntu 22.04 or later",
+                "use Debian 12, Ubuntu 24.04 or later",
             )
         # One question a package: dpkg-query fails as a whole if it does not know one of them.
         return [package for package in packages if not self._is_installed(package)]
