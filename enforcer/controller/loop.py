@@ -255,9 +255,13 @@ class Loop:
         picture = self.publisher.picture
         if picture is None:
             raise UnavailableError("daemon.starting", "the daemon is starting", "try again soon")
-        # what was claimed or ended since that tick is told at once
-        leases = self.keeper.book.leases
-        return replace(picture, leases=leases, config_error=self.config_error)
+        # what was claimed or ended since that tick, or PID 1 did not do, is told at once
+        return replace(
+            picture,
+            leases=self.keeper.book.leases,
+            config_error=self.config_error,
+            systemd_ok=self.actor.systemd_ok,
+        )
 
     async def place(self, lease: Lease, *, undo: bool) -> None:
         """Make the lease's slices and see them on the kernel; without that it has no lease."""
