@@ -40,7 +40,7 @@ and, without --fast, those with a whole hub, with a browser, and with a virtual 
 need is installed with apt. What comes after a step of pytest that failed is left out.
 
 --long adds the tests that take minutes each where the virtual machine is emulated, that is without
-KVM: the whole then takes about an hour there.
+KVM, and those on an older Debian: the whole then takes some hours there, in place of half an hour.
 
 Every other word goes to pytest: -k, -x, --lf, paths, tests/unit/test_x.py::test_y. The linters run
 all the same: they keep caches and take few seconds. When pytest runs all of the unit tests, these

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from enforcer.api.types import DriftReply, LeaseReply
 from enforcer.model import Claim, LeaseState
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, cgroup_path, parent
@@ -65,6 +67,7 @@ def test_what_is_set_for_good_is_undone_for_good(lab: Lab) -> None:
     assert f"MemoryMax={before}" in on_disk(lab, ROOT)
 
 
+@pytest.mark.long
 def test_containers_nobody_asked_us_about_do_not_run_unlimited(lab: Lab) -> None:
     parents = {
         "plain": "",
@@ -114,6 +117,7 @@ def test_a_container_that_comes_back_after_its_leaf_went_has_its_limits(lab: Lab
     until(lambda: not lab.exists(leaf))
 
 
+@pytest.mark.long
 def test_a_dockerd_that_runs_elsewhere_is_reported_with_what_mends_it(lab: Lab) -> None:
     lease = lab.place(_CLAIM)
     folder = "/usr/local/lib/systemd/system/docker.service.d"

@@ -60,6 +60,7 @@ def test_a_host_it_cannot_work_on_is_refused_with_what_to_do(lab: Lab) -> None:
     )
 
 
+@pytest.mark.long
 @mostly_on_one
 def test_without_dockerd_and_with_its_port_taken_it_starts_and_says_so(lab: Lab) -> None:
     lab.guest.run("systemctl stop docker.socket docker.service", timeout_seconds=300)

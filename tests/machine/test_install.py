@@ -6,6 +6,8 @@ import json
 import re
 from typing import Final
 
+import pytest
+
 from enforcer.model import Claim, LeaseState
 from enforcer.names import ADOPTED
 from enforcer.quantities import MIB, Bytes, Cpus
@@ -51,6 +53,7 @@ def test_the_units_are_right_and_the_daemon_is_not_exposed(suite: str, lab: Lab)
     assert float(exposed[1]) < _MOST_EXPOSED
 
 
+@pytest.mark.long
 @mostly_on_one
 def test_installing_again_changes_nothing_but_for_what_is_missing(suite: str, lab: Lab) -> None:
     del suite

@@ -24,7 +24,7 @@ mostly_on_one = pytest.mark.parametrize(
         for one in machine.SUITES
     ],
 )
-"""For what is shown on every Debian: building a second one takes minutes where it is emulated."""
+"""For what is shown on every Debian. To build a second one takes minutes where it is emulated."""
 
 WAIT_SECONDS = 60.0
 
@@ -83,6 +83,7 @@ def test_machines_from_one_layer_do_not_see_each_other(
         assert guest.read("/root/mine") == "one"
 
 
+@pytest.mark.long
 def test_a_reboot_keeps_the_disk_and_brings_everything_up(guest: machine.Guest) -> None:
     guest.write("/root/mine", "one")
     guest.reboot(timeout_seconds=900)

@@ -57,6 +57,7 @@ REFUSED: Final = ("a\nb", "a\0b", "", "x" * 256, "\x1b[2J", "\x7f", "\ud800")
 PROFILES: Final = ("adopted", "engine", "Small/../Wide", "x" * 255)
 
 
+@pytest.mark.long
 @mostly_on_one
 def test_hostile_names_are_escaped_from_the_claim_to_the_receipt(lab: Lab) -> None:
     lab.configure(_configuration())
