@@ -128,6 +128,8 @@ USAGE_PARSERS: Final[Mapping[str, Callable[[bytes], Mapping[str, int]]]] = {
 }
 """File → what it says, by the names of Usage's fields; and ``populated``, which is Cgroup's."""
 
+PRESSURES: Final = frozenset(name for name in USAGE_PARSERS if name.endswith(".pressure"))
+
 LIMIT_FIELDS: Final[Mapping[str, tuple[str, Callable[[bytes], object]]]] = {
     "cpu.max": ("cpu_quota", parse_cpu_max),
     "cpu.weight": ("cpu_weight", parse_amount),

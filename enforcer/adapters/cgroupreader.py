@@ -19,6 +19,7 @@ from enforcer.adapters.cgroupfiles import (
     NO_LIMITS,
     NO_USAGE,
     NOTIFIED,
+    PRESSURES,
     parse_file,
 )
 from enforcer.model import Cgroup, Limits, Usage
@@ -162,11 +163,14 @@ class CgroupReader:
         return self._cgroup
 
     def _take_counters(self, now: list[bytes]) -> bool:
-        """Take over the counters; whether any says something else (PSI's averages do not count)."""
+        """Take over the counters; whether any says something else.
+
+        PSI's averages do not count; they change for minutes after the last of it.
+        """
         moved = False
         before = self._raw.get("memory.current")
         for name, raw, last in zip(self._names, now, self._last, strict=True):
-            if raw != last:
+            if raw != last and not (name in PRESSURES and _same_totals(raw, last)):
                 moved |= self._take(name, raw)
         if self._raw.get("memory.current") != before and self._stat_fd != _ABSENT:
             moved |= self._take(MEMORY_STAT, os.pread(self._stat_fd, _PAGE, 0))
@@ -227,6 +231,11 @@ class CgroupReader:
                 self._complained.add(name)
                 log.warning("%s/%s is not understood: %r", self._path, name, raw[:200])
         return before != [fields.get(field) for field in names]
+
+
+def _same_totals(one: bytes, other: bytes) -> bool:
+    """Tell whether two readings of a pressure file differ in nothing but averages."""
+    return one.split()[4::5] == other.split()[4::5]
 
 
 def slurp(path: str) -> bytes:

@@ -76,3 +76,23 @@ def test_a_controller_that_is_switched_on_later_is_read_then(tmp_path: Path) -> 
 def test_limits_read_once_leave_out_what_is_absent_or_not_understood(tmp_path: Path) -> None:
     path = build(tmp_path / "one", {"memory.max": "max\n", "cpu.max": "nonsense\n"})
     assert read_limits(str(path)) == {"memory_max": None}
+
+
+def test_averages_that_fade_are_no_news_and_totals_that_grow_are(tmp_path: Path) -> None:
+    some, full = "some avg10={0} avg60=0.00 avg300=0.00 total={1}", "full avg10={0} total={2}"
+    full = full.replace("{0}", "{0} avg60=0.00 avg300=0.00")
+    text = f"{some}\n{full}\n"
+    path = build(tmp_path / "one", {**LEAF_FILES, "memory.pressure": text.format("9.00", 70, 60)})
+    reader = CgroupReader(
+        A, str(path), counters=("memory.pressure",), limits=(), keep=True, phase=8
+    )
+    first = reader.read()
+    (path / "memory.pressure").write_text(text.format("0.10", 70, 60))
+    faded = reader.read()
+    (path / "memory.pressure").write_text(text.format("0.00", 70, 61))
+    grown = reader.read()
+    reader.close()
+    assert first is not None
+    assert faded is first
+    assert grown is not None
+    assert grown.usage.memory_pressure_full_usec == 61

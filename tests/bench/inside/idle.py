@@ -32,7 +32,7 @@ from tests.bench.inside.common import (
 _LEASES = 100
 _DESCRIPTORS = 65536
 _PASSES = VERIFY_EVERY
-_SETTLE_SECONDS = 20.0
+_SETTLE_SECONDS = 60.0
 _WATCHED_SECONDS = 120.0
 
 
