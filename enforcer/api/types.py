@@ -180,7 +180,7 @@ class LeasesReply(Reply):
 
 
 class DriftReply(Reply):
-    """What is not as it ought to be, and what an operator types to mend it."""
+    """What is not as it ought to be, and what an operator types to mend it; empty if time will."""
 
     what: str
     subject: str

@@ -147,14 +147,16 @@ def receipts_table(receipts: Sequence[ReceiptReply]) -> Table:
 
 
 def drift_lines(drift: Sequence[DriftReply]) -> list[Text]:
-    """Tell what only an operator can mend, and what to type for it."""
-    if not drift:
-        return []
-    lines = [Text(), Text("For you to mend:", style=BAD)]
-    for one in drift:
-        lines.append(word(f"  {one.message}"))
-        if one.command:
-            lines.append(word(f"    {one.command}", WARNING))
+    """Tell what only an operator can mend, and what to type for it; then what is to be known."""
+    mendable = [one for one in drift if one.command]
+    lines = []
+    if mendable:
+        lines += [Text(), Text("For you to mend:", style=BAD)]
+        for one in mendable:
+            lines += [word(f"  {one.message}"), word(f"    {one.command}", WARNING)]
+    known = [word(f"  {one.message}") for one in drift if not one.command]
+    if known:
+        lines += [Text(), Text("For you to know:", style=WARNING), *known]
     return lines
 
 

@@ -5,10 +5,11 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
-from enforcer.api.types import Amount, SliceReply
+from enforcer.api.types import Amount, DriftReply, SliceReply
 from enforcer.show.slices import slices_table
+from enforcer.show.status import drift_lines
 from enforcer.show.text import cores, memory, safe, span
 
 GIB = 2**30
@@ -109,6 +110,16 @@ def test_a_long_name_is_folded_and_never_cut() -> None:
 def test_a_cap_for_the_moment_stands_in_place_of_the_limit() -> None:
     out = printed(slices_table([row("alice's server", 4, cpu_cap=0.75)]))
     assert "0.75*" in out
+
+
+def test_what_time_mends_is_no_work_for_the_operator() -> None:
+    outside = DriftReply(what="a", subject="x", message="x is outside", command="docker stop x")
+    lowered = DriftReply(what="b", subject="ann", message="ann holds more", command="")
+    out = printed(Group(*drift_lines([lowered, outside]))).split()
+    assert "For you to mend: x is outside docker stop x" in " ".join(out)
+    assert " ".join(out).endswith("For you to know: ann holds more")
+    assert "mend" not in printed(Group(*drift_lines([lowered])))
+    assert drift_lines([]) == []
 
 
 def test_colour_is_for_terminals() -> None:

@@ -207,7 +207,9 @@ function showDrift(drift, repairs) {
   const section = document.getElementById("enforcer-drift");
   section.hidden = !drift.length && !repairs.length;
   section.querySelector("ul").replaceChildren(
-    ...drift.map((one) => element("li", { class: "enf-receipt enf-receipt-bad" }, element("strong", {}, one.message), one.command ? element("code", {}, one.command) : null)),
+    ...drift.map((one) => one.command
+      ? element("li", { class: "enf-receipt enf-receipt-bad" }, element("strong", {}, one.message), element("code", {}, one.command))
+      : element("li", { class: "enf-receipt" }, element("strong", {}, one.message))),
     ...repairs.slice(0, 20).map((one) => element("li", { class: one.seconds === null ? "enf-receipt enf-receipt-bad" : "enf-receipt" },
       element("span", {}, repaired(one)))));
 }
