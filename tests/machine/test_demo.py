@@ -83,9 +83,12 @@ def _live() -> Iterator[Demo]:
     """Start it without a terminal, and wait until it tells how to ask it."""
     before = _machines()
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    # a shell's background job ignores Ctrl-C, and so would its child
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         _words(), cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
+        signal.signal(signal.SIGINT, heard)
         try:
             yield Demo(process, _read_doors(process), _machines() - before)
         finally:
