@@ -22,7 +22,6 @@ from enforcer.adapters.dockerjson import (
 )
 from enforcer.errors import UnavailableError
 from enforcer.model import LEASE_LABEL, Container, ContainerLimits
-from enforcer.ports import Docker
 from enforcer.quantities import CORE, GIB, MIB, Bytes, Cpus
 from tests.unit.dockerd import Dockerd
 
@@ -42,22 +41,24 @@ async def engine(path: Path) -> AsyncIterator[DockerEngine]:
 
 
 @asynccontextmanager
-async def following(docker: Docker, seen: list[str]) -> AsyncIterator[None]:
-    """Follow the events for as long as the context lasts, from the first "" on."""
+async def followed(dockerd: Dockerd, path: Path) -> AsyncIterator[tuple[DockerEngine, list[str]]]:
+    """Serve it, and follow its events from the first "" on: the engine, and what was told."""
+    seen: list[str] = []
     begun = asyncio.Event()
+    async with dockerd.serving(path / "docker.sock"), engine(path) as docker:
 
-    async def follow() -> None:
-        async for event in docker.events():
-            seen.append(event)
-            begun.set()
+        async def follow() -> None:
+            async for event in docker.events():
+                seen.append(event)
+                begun.set()
 
-    task = asyncio.create_task(follow())
-    try:
-        await asyncio.wait_for(begun.wait(), 5)
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        task = asyncio.create_task(follow())
+        try:
+            await asyncio.wait_for(begun.wait(), 5)
+            yield docker, seen
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -83,12 +84,7 @@ async def test_with_events_only_what_changed_is_inspected(tmp_path: Path) -> Non
     dockerd = Dockerd()
     for one in (A, B, C):
         dockerd.add(one)
-    seen: list[str] = []
-    async with (
-        dockerd.serving(tmp_path / "docker.sock"),
-        engine(tmp_path) as docker,
-        following(docker, seen),
-    ):
+    async with followed(dockerd, tmp_path) as (docker, seen):
         await docker.containers()
         dockerd.add(B, Memory=GIB)
         await dockerd.tell_of(B)
@@ -106,12 +102,7 @@ async def test_a_stream_that_breaks_off_is_taken_up_and_nothing_known_is_believe
 ) -> None:
     dockerd = Dockerd()
     dockerd.add(A)
-    seen: list[str] = []
-    async with (
-        dockerd.serving(tmp_path / "docker.sock"),
-        engine(tmp_path) as docker,
-        following(docker, seen),
-    ):
+    async with followed(dockerd, tmp_path) as (docker, seen):
         await docker.containers()
         await dockerd.end_streams()
         await until(lambda: seen == ["", ""])
@@ -195,12 +186,7 @@ async def test_many_containers_that_are_broken_hide_no_other_however_often_asked
 ) -> None:
     dockerd = Dockerd()
     broken = _many(dockerd, "broken")
-    seen: list[str] = []
-    async with (
-        dockerd.serving(tmp_path / "docker.sock"),
-        engine(tmp_path) as docker,
-        following(docker, seen),
-    ):
+    async with followed(dockerd, tmp_path) as (docker, seen):
         for again in range(2):
             found = await docker.containers()
             assert {one for one in found if found[one].unread} == set(broken)
@@ -219,12 +205,7 @@ async def test_many_broken_ones_are_dockerds_fault_if_what_it_knew_is_broken_too
     dockerd = Dockerd()
     for one in (A, B):
         dockerd.add(one)
-    seen: list[str] = []
-    async with (
-        dockerd.serving(tmp_path / "docker.sock"),
-        engine(tmp_path) as docker,
-        following(docker, seen),
-    ):
+    async with followed(dockerd, tmp_path) as (docker, _):
         await docker.containers()
         broken = _many(dockerd, "broken")
         dockerd.containers = {one: dockerd.containers[one] for one in (A, B, *broken)}
@@ -272,12 +253,7 @@ async def test_what_was_known_of_a_container_stays_known_when_it_cannot_be_inspe
 ) -> None:
     dockerd = Dockerd()
     dockerd.add(A)
-    seen: list[str] = []
-    async with (
-        dockerd.serving(tmp_path / "docker.sock"),
-        engine(tmp_path) as docker,
-        following(docker, seen),
-    ):
+    async with followed(dockerd, tmp_path) as (docker, seen):
         await docker.containers()
         dockerd.broken.add(A)
         await dockerd.tell_of(A)
@@ -335,12 +311,7 @@ async def test_closing_does_not_wait_for_a_stream_that_hangs(tmp_path: Path) -> 
 @pytest.mark.asyncio
 async def test_an_event_of_any_size_costs_bounded_memory_and_is_not_lost(tmp_path: Path) -> None:
     dockerd = Dockerd()
-    seen: list[str] = []
-    async with (
-        dockerd.serving(tmp_path / "docker.sock"),
-        engine(tmp_path) as docker,
-        following(docker, seen),
-    ):
+    async with followed(dockerd, tmp_path) as (_, seen):
         for _ in range(3):
             await dockerd.tell(b"x" * (1 << 20))
         await dockerd.tell(b"\n")
