@@ -172,14 +172,15 @@ def _io_weights(slices: Mapping[UnitName, DesiredSlice]) -> Mapping[UnitName, in
 
 def _competing(slices: Mapping[UnitName, DesiredSlice], world: World) -> Collection[UnitName]:
     """Return the populated slices without a promise that compete as one leaf each."""
-    live = {lease.unit for lease in world.live}
-    inner = {above for unit in slices for above in ancestors(unit)}
+    others = {above for unit in slices for above in ancestors(unit)}
+    others |= {lease.unit for lease in world.live}
+    others.add(ENGINE)
     return [
         unit
         for unit, cgroup in world.observed.cgroups.items()
         if cgroup.populated
         and unit in slices
-        and unit not in live | inner | {ENGINE}
+        and unit not in others
         and WORKLOAD in ancestors(unit)
     ]
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from enforcer.model import Lease, Observed, Sample, Usage
+from enforcer.model import Cgroup, Grant, Lease, Observed, Sample, Usage
 from enforcer.names import UnitName, ancestors
 from enforcer.quantities import Bytes, Cpus
 from enforcer.receipts import Account, memory_limit
@@ -27,7 +27,6 @@ def sample(unit: UnitName, previous: Observed, now: Observed) -> Sample | None:
     if current.cpu_usec < then.cpu_usec:  # removed and made again between the two
         return None
     return Sample(
-        at=now.at,
         cpu=Cpus(round((current.cpu_usec - then.cpu_usec) / seconds)),
         memory=current.working_set,
         throttled=throttled_share(then, current),
@@ -38,58 +37,81 @@ def sample(unit: UnitName, previous: Observed, now: Observed) -> Sample | None:
     )
 
 
-def samples(previous: Observed | None, now: Observed) -> dict[UnitName, Sample]:
-    """Return the sample of every slice that is in both snapshots; none at first."""
-    if previous is None:
-        return {}
-    before = previous.cgroups
-    seconds = now.taken_at - previous.taken_at
-    found: dict[UnitName, Sample] = {}
-    for unit, cgroup in now.cgroups.items():
-        # most leases are idle most of the time, and then they are the very same value again
-        still = cgroup is before.get(unit) and seconds > 0
-        one = _idle(cgroup.usage, now.at) if still else sample(unit, previous, now)
-        if one is not None:
-            found[unit] = one
-    return found
+class Sampler:
+    """Takes the samples, each from two snapshots.
 
-
-def of_leases(
-    rates: Mapping[UnitName, Sample],
-    leases: Iterable[Lease],
-    observed: Observed,
-    before: Mapping[str, Account],
-    accounts: Mapping[str, Account],
-) -> dict[UnitName, Sample]:
-    """Return the leaves' samples with what is a lease's alone: limits, and whose the kills were.
-
-    before, accounts: lease → its account at the last samples, and now. The kills are counted from
-    them, so that a receipt says nothing else.
+    Most leases are idle most of the time. Their cgroups are the very same values again then, and
+    so are their samples: a hundred of them, made anew at each tick, cost as much as deciding it.
     """
-    found: dict[UnitName, Sample] = {}
-    for lease in leases:
-        one, account = rates.get(lease.unit), accounts.get(lease.id)
-        if one is None or account is None:
-            continue
-        then = before.get(lease.id, account)
-        own = account.killed_own - then.killed_own
-        # a resize may have come after the kill, and before this snapshot
-        at_kill = Bytes(account.limit_at_kill) if own and account.limit_at_kill else None
-        # field by field, for every lease at every tick: `replace` takes thrice as long
-        found[lease.unit] = Sample(
-            at=one.at,
-            cpu=one.cpu,
-            memory=one.memory,
-            throttled=one.throttled,
-            cpu_pressure=one.cpu_pressure,
-            memory_pressure=one.memory_pressure,
-            io_pressure=one.io_pressure,
-            oom_kills=account.killed - then.killed,
-            oom_own=own,
-            cpu_limit=lease.grant.cpu_limit,
-            mem_limit=at_kill or memory_limit(lease, observed),
-        )
-    return found
+
+    def __init__(self) -> None:
+        self._idle: dict[UnitName, tuple[Cgroup, Sample]] = {}
+        self._leaves: dict[UnitName, tuple[Sample, Grant, Bytes | None, Sample]] = {}
+        """Leaf → what a sample without kills was made of, and that sample."""
+        self._accounts: Mapping[str, Account] = {}
+
+    def take(
+        self,
+        previous: Observed | None,
+        now: Observed,
+        leases: Iterable[Lease],
+        accounts: Mapping[str, Account],
+    ) -> dict[UnitName, Sample]:
+        """Return the sample of every slice that is in both snapshots; none at first.
+
+        A lease's leaf has what is a lease's alone too: limits, and whose the kills were. They are
+        counted from its account (`accounts`: lease → that, now), so that a receipt says nothing
+        else.
+        """
+        found = {} if previous is None else self._of_slices(previous, now)
+        before, self._accounts = self._accounts, dict(accounts)
+        known, self._leaves = self._leaves, {}
+        for lease in leases:
+            one, account = found.get(lease.unit), self._accounts.get(lease.id)
+            if one is None or account is None:
+                continue
+            then = before.get(lease.id, account)
+            limit = memory_limit(lease, now)
+            if account.killed != then.killed:
+                found[lease.unit] = _of_lease(one, lease.grant, limit, then, account)
+                continue
+            made = known.get(lease.unit)
+            if made is None or made[0] is not one or made[1:3] != (lease.grant, limit):
+                made = (one, lease.grant, limit, _of_lease(one, lease.grant, limit, then, account))
+            self._leaves[lease.unit] = made
+            found[lease.unit] = made[3]
+        return found
+
+    def _of_slices(self, previous: Observed, now: Observed) -> dict[UnitName, Sample]:
+        before = previous.cgroups
+        seconds = now.taken_at - previous.taken_at
+        known, self._idle = self._idle, {}
+        found: dict[UnitName, Sample] = {}
+        for unit, cgroup in now.cgroups.items():
+            if cgroup is before.get(unit) and seconds > 0:
+                made = known.get(unit)
+                if made is None or made[0] is not cgroup:
+                    made = (cgroup, _idle(cgroup.usage))
+                self._idle[unit] = made
+                found[unit] = made[1]
+            elif (one := sample(unit, previous, now)) is not None:
+                found[unit] = one
+        return found
+
+
+def _of_lease(
+    one: Sample, grant: Grant, limit: Bytes | None, before: Account, now: Account
+) -> Sample:
+    own = now.killed_own - before.killed_own
+    # a resize may have come after the kill, and before this snapshot
+    at_kill = Bytes(now.limit_at_kill) if own and now.limit_at_kill else None
+    return replace(
+        one,
+        oom_kills=now.killed - before.killed,
+        oom_own=own,
+        cpu_limit=grant.cpu_limit,
+        mem_limit=at_kill or limit,
+    )
 
 
 def held_back(unit: UnitName, rates: Mapping[UnitName, Sample]) -> Sample | None:
@@ -106,10 +128,9 @@ def held_back(unit: UnitName, rates: Mapping[UnitName, Sample]) -> Sample | None
     return replace(own, throttled=max(own.throttled, min(above, own.cpu_pressure)))
 
 
-def _idle(usage: Usage, at: float) -> Sample:
+def _idle(usage: Usage) -> Sample:
     """Return the sample of a slice that did nothing."""
     return Sample(
-        at=at,
         cpu=Cpus(0),
         memory=usage.working_set,
         throttled=0.0,
@@ -137,7 +158,7 @@ class History:
 
     def __init__(self) -> None:
         self._length = 1
-        self._samples: dict[str, deque[Sample]] = {}
+        self._samples: dict[str, deque[tuple[float, Sample]]] = {}
 
     def keep_last(self, length: int) -> None:
         """Keep so many of each lease from now on, at least one."""
@@ -146,14 +167,14 @@ class History:
             self._length = length
             self._samples = {one: deque(kept, length) for one, kept in self._samples.items()}
 
-    def add(self, of_lease: Mapping[str, Sample]) -> None:
-        """Add one sample to each of these leases."""
+    def add(self, at: float, of_lease: Mapping[str, Sample]) -> None:
+        """Add one sample to each of these leases; at: when that was, in Unix seconds."""
         for lease_id, one in of_lease.items():
             kept = self._samples.setdefault(lease_id, deque(maxlen=self._length))
-            kept.append(one)
+            kept.append((at, one))
 
-    def get(self, lease_id: str) -> Sequence[Sample]:
-        """Return a lease's samples, the oldest first; none for one that is not known."""
+    def get(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
+        """Return a lease's samples with their Unix seconds, the oldest first; none if not known."""
         return tuple(self._samples.get(lease_id, ()))
 
     def keep_only(self, lease_ids: Collection[str]) -> None:

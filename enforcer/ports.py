@@ -300,8 +300,8 @@ class Operations(Protocol):
         """
         ...
 
-    def history(self, lease_id: str) -> Sequence[Sample]:
-        """Return the last samples of a lease, the oldest first."""
+    def history(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
+        """Return the last samples of a lease, each with its Unix seconds, the oldest first."""
         ...
 
     async def receipts(self, user: str | None, limit: int) -> Sequence[Receipt]:

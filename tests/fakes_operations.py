@@ -13,7 +13,7 @@ from enforcer.adapters.fakes.clock import FakeClock
 from enforcer.book import Terms
 from enforcer.config import parse_config
 from enforcer.errors import EnforcerError, NotFoundError
-from enforcer.history import of_leases, samples
+from enforcer.history import Sampler
 from enforcer.leases import Book, Step
 from enforcer.model import (
     LEASE_LABEL,
@@ -69,7 +69,8 @@ class FakeOperations:
         """A claim waits for it."""
         self.claiming.set()
         self.ended: list[Receipt] = []
-        self.samples: dict[str, list[Sample]] = {}
+        self.samples: dict[str, list[tuple[float, Sample]]] = {}
+        self._sampler = Sampler()
         self._accounts: dict[str, Account] = {}
         self._changed = asyncio.Event()
         self._made = 0
@@ -81,7 +82,9 @@ class FakeOperations:
         self._picture = self._picture_now(self._picture)
         for lease in self.book.live:
             if lease.unit in self._picture.rates:
-                self.samples.setdefault(lease.id, []).append(self._picture.rates[lease.unit])
+                self.samples.setdefault(lease.id, []).append(
+                    (self._picture.rates_at, self._picture.rates[lease.unit])
+                )
 
     def bind(self, lease_id: str, container_id: str) -> None:
         """Give a lease its container."""
@@ -170,7 +173,7 @@ class FakeOperations:
     ) -> None:
         self.end(lease_id, reason, unless_running=unless_running)
 
-    def history(self, lease_id: str) -> Sequence[Sample]:
+    def history(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
         return tuple(self.samples.get(lease_id, ()))
 
     async def receipts(self, user: str | None, limit: int) -> Sequence[Receipt]:
@@ -213,9 +216,8 @@ class FakeOperations:
             host=self.host,
         )
         previous = before.observed if before else None
-        rates = samples(previous, observed)
-        accounts, self._accounts = self._accounts, self._account(observed)
-        rates |= of_leases(rates, self.book.live, observed, accounts, self._accounts)
+        self._accounts = self._account(observed)
+        rates = self._sampler.take(previous, observed, self.book.live, self._accounts)
         return Published(
             config=self.config,
             observed=observed,
@@ -223,6 +225,7 @@ class FakeOperations:
             desired=Desired(slices=MappingProxyType({})),
             leases=self.book.leases,
             rates=rates,
+            rates_at=observed.at,
             caps=dict(self.caps),
             repairs=self.repairs,
             repair_times=self.repair_times,

@@ -14,6 +14,7 @@ from typing import Any, Final
 from enforcer.adapters.cgroupfiles import (
     CGROUP_EVENTS,
     FIELDS_OF,
+    FOLLOWERS,
     LIMIT_FIELDS,
     MEMORY_STAT,
     NO_LIMITS,
@@ -27,9 +28,9 @@ from enforcer.names import UnitName
 
 log = logging.getLogger(__name__)
 
-VERIFY_EVERY: Final = 120
+VERIFY_EVERY: Final = 600
 """Without any event, limits are read again at every so manieth reading: the kernel tells of every
-write, so this is for what nobody thought of, and it costs as much as twenty readings."""
+write, so this is for what nobody thought of, and it costs as much as fifty readings."""
 
 _ROOMS: Final = repeat(448)  # cpu.stat, the longest counter, has 250; small objects are cheap
 _STARTS: Final = repeat(0)
@@ -47,7 +48,7 @@ class CgroupReader:
 
     Only bytes that differ from the last reading's are parsed, and a cgroup that has not moved is
     the very same value again. memory.stat is dear to make (the kernel sums it up over all CPUs),
-    so it is read only when memory.current has moved.
+    so it is read only when memory.current has moved; FOLLOWERS only when any other counter has.
     """
 
     def __init__(
@@ -66,13 +67,17 @@ class CgroupReader:
         different phases verify at different readings, so that no tick bears all of it.
         """
         self._path = path
-        self._counters = tuple(counters)
+        self._leaders = [name for name in counters if name not in FOLLOWERS]
+        self._followers = [name for name in counters if name in FOLLOWERS]
         self._limit_files = limits
         self._known = frozenset((*limits, *NOTIFIED))
         self._keep = keep
         self._until_verified = 1 + phase % VERIFY_EVERY
         self._fds: list[int] = []
         self._names: list[str] = []
+        self._follower_fds: list[int] = []
+        self._leading: list[bytes] = []
+        """What the leaders said last; `_last`, what they and then the followers did."""
         self._last: list[bytes] = []
         self._stat_fd = _ABSENT
         self._raw: dict[str, bytes] = {}
@@ -91,7 +96,7 @@ class CgroupReader:
     @property
     def descriptors(self) -> int:
         """How many descriptors it keeps at most."""
-        return len(self._counters) + 1 if self._keep else 0
+        return len(self._leaders) + len(self._followers) + 1 if self._keep else 0
 
     def knows(self, name: str, raw: bytes) -> bool:
         """Whether a file said just this when it was last read."""
@@ -104,7 +109,7 @@ class CgroupReader:
             # this is what a tick does some thousand times, so it is all in one place
             try:
                 now = list(map(os.pread, self._fds, _ROOMS, _STARTS))
-                if now == self._last and not self.told:
+                if now == self._leading and not self.told:
                     return self._cgroup
                 moved = self._take_counters(now)
                 limits = self._cgroup.limits
@@ -124,10 +129,11 @@ class CgroupReader:
 
     def close(self) -> None:
         """Give the descriptors back; the next reading opens them again."""
-        for fd in (*self._fds, self._stat_fd):
+        for fd in (*self._fds, *self._follower_fds, self._stat_fd):
             if fd != _ABSENT:
                 os.close(fd)
         self._fds = []
+        self._follower_fds = []
         self._stat_fd = _ABSENT
 
     def _read_all(self) -> Cgroup | None:
@@ -162,19 +168,20 @@ class CgroupReader:
             self._finalize(limits)
         return self._cgroup
 
-    def _take_counters(self, now: list[bytes]) -> bool:
-        """Take over the counters; whether any says something else.
+    def _take_counters(self, leading: list[bytes]) -> bool:
+        """Take over the counters, given the leading ones; whether any says something else.
 
         PSI's averages do not count; they change for minutes after the last of it.
         """
         moved = False
+        now = [*leading, *map(os.pread, self._follower_fds, _ROOMS, _STARTS)]
         before = self._raw.get("memory.current")
         for name, raw, last in zip(self._names, now, self._last, strict=True):
             if raw != last and not (name in PRESSURES and _same_totals(raw, last)):
                 moved |= self._take(name, raw)
         if self._raw.get("memory.current") != before and self._stat_fd != _ABSENT:
             moved |= self._take(MEMORY_STAT, os.pread(self._stat_fd, _PAGE, 0))
-        self._last = now
+        self._leading, self._last = leading, now
         return moved
 
     def _finalize(self, limits: Limits) -> None:
@@ -195,17 +202,22 @@ class CgroupReader:
             raise
         self._names = []
         try:
-            for name in self._counters:
-                fd = _open_at(directory, name)
-                if fd == _ABSENT:
-                    self._take(name, b"")
-                else:
-                    self._fds.append(fd)
-                    self._names.append(name)
+            for names, fds in (
+                (self._leaders, self._fds),
+                (self._followers, self._follower_fds),
+            ):
+                for name in names:
+                    fd = _open_at(directory, name)
+                    if fd == _ABSENT:
+                        self._take(name, b"")
+                    else:
+                        fds.append(fd)
+                        self._names.append(name)
             self._stat_fd = _open_at(directory, MEMORY_STAT)
         finally:
             os.close(directory)
-        self._last = [_NEVER] * len(self._fds)
+        self._leading = [_NEVER]
+        self._last = [_NEVER] * len(self._names)
         return True
 
     def _reread(self, name: str) -> bool:

@@ -25,11 +25,11 @@ def cores(cpus: int) -> float:
 
 def lease_reply(
     lease: Lease,
-    usage: Sample | None = None,
+    usage: tuple[float, Sample] | None = None,
     placement: Placement | None = None,
     queue: tuple[int, str] | None = None,
 ) -> types.LeaseReply:
-    """Tell of a lease."""
+    """Tell of a lease. usage: its last sample, and when that was in Unix seconds."""
     return types.LeaseReply(
         id=lease.id,
         user=lease.user,
@@ -51,7 +51,7 @@ def lease_reply(
         notes=list(lease.notes),
         queue=None if queue is None else types.QueueReply(place=queue[0], sentence=queue[1]),
         placement=None if placement is None else placement_reply(placement),
-        usage=None if usage is None else sample_reply(usage),
+        usage=None if usage is None else sample_reply(*usage),
     )
 
 
@@ -101,10 +101,10 @@ def placement_reply(placement: Placement) -> types.PlacementReply:
     )
 
 
-def sample_reply(sample: Sample) -> types.SampleReply:
-    """Tell of one tick."""
+def sample_reply(at: float, sample: Sample) -> types.SampleReply:
+    """Tell of one tick, which ended at `at` (Unix seconds)."""
     return types.SampleReply(
-        at=sample.at,
+        at=at,
         cpu=cores(sample.cpu),
         memory=sample.memory,
         throttled=sample.throttled,

@@ -162,7 +162,7 @@ class Api:
         reply = types.HistoryReply(
             lease_id=lease.id,
             tick_seconds=self._operations.published().config.daemon.tick_seconds,
-            samples=[sample_reply(one) for one in self._operations.history(lease.id)],
+            samples=[sample_reply(*one) for one in self._operations.history(lease.id)],
         )
         return Answer(status=200, reply=reply)
 
@@ -239,9 +239,10 @@ class Api:
         operations = self._operations
         queued = lease.state is LeaseState.QUEUED
         published = operations.published()
+        used = published.rates.get(lease.unit) if lease.live else None
         return lease_reply(
             replace(lease, notes=(*lease.notes, *deferral_notes(published, lease))),
-            usage=published.rates.get(lease.unit) if lease.live else None,
+            usage=None if used is None else (published.rates_at, used),
             placement=operations.placement(lease) if lease.live and placed else None,
             queue=operations.queue_place(lease) if queued else None,
         )

@@ -216,8 +216,8 @@ class Controller:
         leaf = self._world.kernel.slice(lease.unit)
         return lease.state is LeaseState.PENDING and leaf is not None and leaf.populated
 
-    def history(self, lease_id: str) -> Sequence[Sample]:
-        """Return the last samples of a lease, the oldest first."""
+    def history(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
+        """Return the last samples of a lease, each with its Unix seconds, the oldest first."""
         return self._loop.publisher.history(lease_id)
 
     async def receipts(self, user: str | None, limit: int) -> Sequence[Receipt]:

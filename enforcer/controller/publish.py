@@ -9,7 +9,7 @@ from dataclasses import replace
 from enforcer.controller.actor import Actor
 from enforcer.controller.decide import Decision
 from enforcer.controller.keeper import Keeper
-from enforcer.history import History, held_back, of_leases, samples
+from enforcer.history import History, Sampler, held_back
 from enforcer.model import (
     Config,
     Lease,
@@ -20,7 +20,6 @@ from enforcer.model import (
     TickStats,
 )
 from enforcer.names import UnitName
-from enforcer.receipts import Account
 
 
 class Publisher:
@@ -31,8 +30,8 @@ class Publisher:
         self._ended: deque[tuple[float, str]] = deque()
         self._live: frozenset[str] = frozenset()
         self._rates: Mapping[UnitName, Sample] = {}
-        self._accounts: Mapping[str, Account] = {}
-        """As they were at the last samples."""
+        self._rates_at = 0.0
+        self._sampler = Sampler()
         self._picture: Published | None = None
         self._stats = TickStats()
 
@@ -41,8 +40,11 @@ class Publisher:
         """The last tick's; None before the first."""
         return self._picture
 
-    def history(self, lease_id: str) -> Sequence[Sample]:
-        """Return the last samples of a lease, the oldest first; for a while after its end too."""
+    def history(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
+        """Return a lease's last samples with their Unix seconds, the oldest first.
+
+        For a while after its end too.
+        """
         return self._history.get(lease_id)
 
     def failed(self) -> None:
@@ -64,14 +66,14 @@ class Publisher:
         """Publish a tick; seconds: spent on observing, deciding, acting."""
         leases = keeper.book.leases
         if decision.rated:
-            rates = samples(decision.base, observed)
-            before, self._accounts = self._accounts, dict(keeper.accounts)
-            rates |= of_leases(rates, leases, observed, before, self._accounts)
-            self._rates = rates
+            rates = self._sampler.take(decision.base, observed, leases, keeper.accounts)
+            self._rates, self._rates_at = rates, observed.at
             daemon = config.daemon
             self._history.keep_last(round(daemon.history_seconds / daemon.tick_seconds) + 1)
             found = ((lease.id, held_back(lease.unit, rates)) for lease in leases)
-            self._history.add({lease_id: one for lease_id, one in found if one is not None})
+            self._history.add(
+                observed.at, {lease_id: one for lease_id, one in found if one is not None}
+            )
             self._forget_ended(leases, observed.at, daemon.history_seconds)
         self._stats = TickStats(
             ticks=self._stats.ticks + 1,
@@ -87,6 +89,7 @@ class Publisher:
             desired=decision.desired,
             leases=leases,
             rates=self._rates,
+            rates_at=self._rates_at,
             caps=decision.caps,
             repairs=tuple(actor.repairs),
             repair_times=actor.repair_times,

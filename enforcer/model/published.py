@@ -17,9 +17,11 @@ from enforcer.quantities import Bytes, Cpus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One point of a lease's history: rates over the tick that ended at `at` (Unix seconds)."""
+    """What a slice used over one tick, as rates. When that was is kept beside it.
 
-    at: float
+    For who does nothing has the same sample again and again, and then it is one value.
+    """
+
     cpu: Cpus
     """Used."""
     memory: Bytes
@@ -113,7 +115,8 @@ class TickStats:
 class Published:
     """What metrics, status and history are made of: the last tick's whole picture.
 
-    rates: unit → its last Sample, for every slice. previous is the snapshot before, None at first.
+    rates: unit → its last Sample, for every slice, over the tick that ended at rates_at (Unix
+    seconds). previous is the snapshot before, None at first.
     """
 
     config: Config
@@ -122,6 +125,7 @@ class Published:
     desired: Desired
     leases: tuple[Lease, ...]
     rates: Mapping[UnitName, Sample]
+    rates_at: float = 0.0
     caps: Mapping[UnitName, Cpus]
     """CPU caps in force below a leaf's own limit."""
     repairs: tuple[Repair, ...]

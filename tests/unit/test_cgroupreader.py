@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from enforcer.adapters.cgroupfiles import COUNTERS
 from enforcer.adapters.cgroupreader import VERIFY_EVERY, CgroupReader, read_limits
 from tests.unit.cgrouptrees import LEAF_FILES, A, build
 
@@ -54,6 +55,23 @@ def test_a_limit_that_was_written_is_read_without_reading_everything(tmp_path: P
     assert after is not None
     assert after.limits == replace(before.limits, memory_max=None)
     assert not reader.told
+    assert verified == 1
+
+
+def test_what_cannot_move_by_itself_is_read_once_something_else_has(tmp_path: Path) -> None:
+    path = build(tmp_path / "one", LEAF_FILES)
+    reader = CgroupReader(A, str(path), counters=COUNTERS, limits=(), keep=True, phase=8)
+    before = reader.read()
+    (path / "memory.peak").write_text("90000\n")
+    (path / "pids.current").write_text("8\n")
+    unaware = reader.read()
+    (path / "cpu.stat").write_text(LEAF_FILES["cpu.stat"].replace("5000", "5001"))
+    aware, verified = reader.read(), reader.verified
+    reader.close()
+    assert unaware is before
+    assert aware is not None
+    usage = aware.usage
+    assert (usage.cpu_usec, usage.memory_peak, usage.tasks) == (5001, 90000, 8)
     assert verified == 1
 
 

@@ -55,7 +55,7 @@ async def test_a_kill_is_told_with_the_limit_it_was_at_and_whose_that_was() -> N
         await resized(GIB)  # within the same sample
         told = [
             (one.mem_limit, one.oom_kills, one.oom_own)
-            for one in controller.history(lease.id)
+            for _, one in controller.history(lease.id)
             if one.oom_kills
         ]
         assert told == [(GIB, 1, 1), (GIB, 1, 0), (2 * GIB, 1, 1), (2 * GIB, 2, 1)]
@@ -78,7 +78,7 @@ async def test_kills_from_before_a_start_of_the_daemon_are_no_news() -> None:
             await controller.tick()
         found = controller.history(lease.id)
         assert found
-        assert not any(one.oom_kills or one.oom_own for one in found)
+        assert not any(one.oom_kills or one.oom_own for _, one in found)
 
 
 async def test_a_receipt_tells_the_moment_and_the_cause_though_the_release_comes_late() -> None:

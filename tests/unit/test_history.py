@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from enforcer.history import History, held_back, of_leases
-from enforcer.model import Sample
+from enforcer.history import History, Sampler, held_back
+from enforcer.history import sample as sample_of
+from enforcer.model import Cgroup, Limits, Observed, Sample, Usage
 from enforcer.names import ROOT, UnitName, lease_slice, profile_slice
 from enforcer.quantities import Bytes, Cpus
 from enforcer.receipts import Account
@@ -19,7 +19,6 @@ LEAF = lease_slice("small", "ann", "")
 
 def sample(throttled: float, waited: float) -> Sample:
     return Sample(
-        at=1.0,
         cpu=Cpus(0),
         memory=Bytes(0),
         throttled=throttled,
@@ -54,15 +53,45 @@ def test_a_quota_above_counts_for_as_long_as_one_had_to_wait(
 
 
 def test_a_leases_sample_is_its_leafs_but_for_the_kills_and_the_limits() -> None:
-    ann = lease("ann")
-    # none is at its default, and no two are alike
-    numbers: dict[str, Any] = {one.name: 100 + place for place, one in enumerate(fields(Sample))}
-    of_leaf = Sample(**numbers)
+    ann, before, now = lease("ann"), world(100_000), world(400_000, seconds=2.0)
+    sampler = Sampler()
+    sampler.take(None, before, [ann], {ann.id: Account()})
     accounts = {ann.id: Account(killed_own=2, killed_victim=3, limit_at_kill=gib(3))}
-    found = of_leases({ann.unit: of_leaf}, [ann], observed(), {ann.id: Account()}, accounts)
+    found = sampler.take(before, now, [ann], accounts)
+    expected = sample_of(ann.unit, before, now)
+    assert expected is not None
+    assert expected.cpu == cpus(0.15)
     assert found[ann.unit] == replace(
-        of_leaf, oom_kills=5, oom_own=2, cpu_limit=cpus(2), mem_limit=gib(3)
+        expected, oom_kills=5, oom_own=2, cpu_limit=cpus(2), mem_limit=gib(3)
     )
+
+
+def test_who_does_nothing_has_one_sample_until_something_is_another() -> None:
+    ann, accounts = lease("ann"), {lease("ann").id: Account()}
+    first = world(100_000)
+    second, third, fourth = (replace(first, taken_at=first.taken_at + n) for n in (1, 2, 3))
+    sampler = Sampler()
+    one = sampler.take(first, second, [ann], accounts)[ann.unit]
+    assert (one.cpu, one.cpu_limit, one.mem_limit) == (0, cpus(2), gib(4))
+    assert sampler.take(second, third, [ann], accounts)[ann.unit] is one
+    resized = replace(ann, grant=replace(ann.grant, cpu_limit=cpus(1)))
+    smaller = sampler.take(third, fourth, [resized], accounts)[ann.unit]
+    assert smaller == replace(one, cpu_limit=cpus(1))
+    killed = {ann.id: Account(killed_victim=1)}
+    assert sampler.take(third, fourth, [resized], killed)[ann.unit].oom_kills == 1
+    assert sampler.take(third, fourth, [resized], killed)[ann.unit] == smaller
+    fifth = world(300_000, seconds=4.0)
+    assert sampler.take(fourth, fifth, [resized], killed)[ann.unit].cpu == cpus(0.2)
+
+
+def world(cpu_usec: int, *, seconds: float = 0.0) -> Observed:
+    leaf = Cgroup(
+        unit=lease("ann").unit,
+        limits=Limits(memory_max=gib(4)),
+        usage=Usage(cpu_usec=cpu_usec, memory_current=gib(1)),
+        populated=True,
+    )
+    return observed([leaf], at=100.0 + seconds)
 
 
 def test_only_the_last_samples_are_kept_and_so_many_as_was_said_last() -> None:
@@ -70,13 +99,13 @@ def test_only_the_last_samples_are_kept_and_so_many_as_was_said_last() -> None:
     one, two, three = (sample(throttled, 0.0) for throttled in (0.1, 0.2, 0.3))
     history.keep_last(2)
     for each in (one, two, three):
-        history.add({"a": each})
-    assert history.get("a") == (two, three)
+        history.add(1.0, {"a": each})
+    assert history.get("a") == ((1.0, two), (1.0, three))
     history.keep_last(3)
-    history.add({"a": one})
-    assert history.get("a") == (two, three, one)
+    history.add(2.0, {"a": one})
+    assert history.get("a") == ((1.0, two), (1.0, three), (2.0, one))
     history.keep_last(0)
-    assert history.get("a") == (one,)
+    assert history.get("a") == ((2.0, one),)
 
 
 def test_a_slice_without_a_sample_has_none() -> None:

@@ -116,9 +116,8 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-def used(at: float, cpu: float) -> Sample:
-    return Sample(
-        at=at,
+def used(at: float, cpu: float) -> tuple[float, Sample]:
+    one = Sample(
         cpu=Cpus(int(cpu * 1_000_000)),
         memory=Bytes(0),
         throttled=0.0,
@@ -127,6 +126,7 @@ def used(at: float, cpu: float) -> Sample:
         io_pressure=0.0,
         oom_kills=0,
     )
+    return at, one
 
 
 @pytest.mark.asyncio

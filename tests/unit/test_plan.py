@@ -85,7 +85,6 @@ def changes(
     rates = {}
     if rate is not None:
         rates[ALICE.unit] = Sample(
-            at=0,
             cpu=cpus(rate),
             memory=Bytes(0),
             throttled=0,
