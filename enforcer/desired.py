@@ -80,17 +80,25 @@ def desired_path(
     world = World(config=config, live=live, kept=(), observed=observed, totals=totals)
     path = frozenset({lease.unit, *ancestors(lease.unit)})
     slices = slice_tree(world, frozenset(), path)
-    full = _complete(slices, world, contention)
+    full = _complete(slices, world, contention, only=path)
     return {unit: one for unit, one in full.items() if unit in path}
 
 
 def _complete(
-    slices: Mapping[UnitName, DesiredSlice], world: World, contention: Contention
+    slices: Mapping[UnitName, DesiredSlice],
+    world: World,
+    contention: Contention,
+    only: Collection[UnitName] | None = None,
 ) -> dict[UnitName, DesiredSlice]:
-    """Return slices with what they have for the sake of others: weights, floors, caps."""
+    """Return slices with what they have for the sake of others: weights, floors, caps.
+
+    only: those whose weight is wanted, None for all.
+    """
     floors = _floors(slices, world)
     competing = _competing(slices, world)
-    weight = weights(world.config, world.live, competing, world.observed.host_weights, contention)
+    weight = weights(
+        world.config, world.live, competing, world.observed.host_weights, contention, only=only
+    )
     ios = _io_weights(slices)
     return {
         unit: _with_limits(
@@ -150,7 +158,7 @@ def _floors(slices: Mapping[UnitName, DesiredSlice], world: World) -> Mapping[Un
     }
     own[ENGINE] = world.engine_memory
     for lease in world.live:
-        if lease.unit not in slices:
+        if lease.unit not in slices and lease.grant.mem_guarantee:
             own[lease.unit] = pages_of(lease.grant.mem_guarantee)
     for unit, floor in own.items():
         for level in (unit, *ancestors(unit)):

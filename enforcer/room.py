@@ -174,7 +174,11 @@ def limited(lease: Lease) -> Amount:
 
 def total(amounts: Iterable[Amount]) -> Amount:
     """Add up."""
-    return sum(amounts, NOTHING)
+    cpu = memory = 0  # not by Amount's own +: every claim adds up all leases, at several levels
+    for one in amounts:
+        cpu += one.cpu
+        memory += one.memory
+    return Amount(cpu, memory)
 
 
 def free(
@@ -196,6 +200,7 @@ def free(
     mine = [lease for lease in others if lease.user == rights.user]
     may_use = workload(config, containers + len(live) + 1)
     held = total(map(promised, live))
+    own = total(map(promised, mine))
     in_profile = [lease for lease in live if lease.profile == profile]
     waiting, waiting_in = _queue_holds(config, live, _ahead(leases, without), may_use)
     used = total(map(limited, mine))
@@ -218,8 +223,8 @@ def free(
         user=Space(
             level=Level.USER,
             total=Amount(rights.max_cpu_guarantee, rights.max_mem_guarantee),
-            held=total(map(promised, mine)),
-            own=total(map(promised, mine)),
+            held=own,
+            own=own,
         ),
         limits=(Amount(rights.cpu_total, rights.mem_total) - used).least(
             Amount(bounds.cpu_limit, bounds.mem_limit)

@@ -94,11 +94,14 @@ def weights(
     competing: Collection[UnitName],
     host_weights: Mapping[str, int],
     contention: Contention = CALM,
+    *,
+    only: Collection[UnitName] | None = None,
 ) -> Mapping[UnitName, int]:
     """Return cpu.weight, 1 to 10000, of the top slices and of every slice live leases need.
 
     competing: populated slices that were promised nothing (the adopted one, say); each counts as
-    one leaf. host_weights: of the machine's other top-level cgroups.
+    one leaf. host_weights: of the machine's other top-level cgroups. only: no other slice than
+    these (and the top ones), for who needs few of them at once.
 
     A leaf's weight stands for its guarantee and an equal share of what nobody was promised; an
     inner slice's for the sum of its leaves. Engine and workload are in proportion to what they
@@ -121,7 +124,8 @@ def weights(
         elif contention.caps and unit in contention.hurried:
             amount *= _HURRY
         for level in (unit, *ancestors(unit)):
-            due[level] = due.get(level, 0) + amount
+            if only is None or level in only:
+                due[level] = due.get(level, 0) + amount
     due[WORKLOAD] = workload
     due[ENGINE] = config.engine.cpu
     due.setdefault(ADOPTED, share)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from enforcer.names import UnitName
 from enforcer.quantities import Bytes, Cpus
@@ -31,8 +32,12 @@ class Limits:
 
     def changed_from(self, other: Limits) -> tuple[str, ...]:
         """Return the names of the fields that differ."""
-        names = (one.name for one in dataclasses.fields(self))
-        return tuple(name for name in names if getattr(self, name) != getattr(other, name))
+        if self is other:
+            return ()
+        return tuple(name for name in _LIMITS if getattr(self, name) != getattr(other, name))
+
+
+_LIMITS: Final = tuple(one.name for one in dataclasses.fields(Limits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
