@@ -7,6 +7,7 @@ already; building a wheel does the same. Standard library only, and npm.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def build(pages: Path = _HERE, *, npm: str | None = _NPM) -> bool:
         _install(npm, folder)
         vendor.mkdir(parents=True, exist_ok=True)
         for source, target in _FILES.items():
-            shutil.copyfile(Path(folder) / "node_modules" / source, vendor / target)
+            # each in one moment: somebody else may be at it too, or reads what is there
+            new = vendor / f".{target}.{os.getpid()}"
+            shutil.copyfile(Path(folder) / "node_modules" / source, new)
+            new.replace(vendor / target)
     # last, so that a build that was interrupted is done again
     stamp.write_text(digest)
     return True

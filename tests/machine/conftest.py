@@ -9,9 +9,8 @@ import pytest
 
 from enforcer import machine
 from enforcer.bootstrap import Console
-from enforcer.demo import stage
-from enforcer.machine import npm
 from tests.machine.lab import SOURCE, Lab, open_lab
+from tests.machine.prepare import build
 
 
 @pytest.fixture(scope="session")
@@ -40,25 +39,16 @@ def lab(suite: str, request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield opened
 
 
-_prepared = pytest.StashKey[dict[tuple[str, machine.Source | None, bool], machine.Layer]]()
+_prepared = pytest.StashKey[dict[tuple[str, machine.Source | None], machine.Layer]]()
 
 
 def prepare(
-    request: pytest.FixtureRequest,
-    suite: str,
-    source: machine.Source | None,
-    *,
-    hub: bool = False,
+    request: pytest.FixtureRequest, suite: str, source: machine.Source | None
 ) -> machine.Layer:
     """A saved machine, looked for once in a session; who waits for its making sees why."""
     prepared = request.session.stash.setdefault(_prepared, {})
-    if (suite, source, hub) not in prepared:
+    if (suite, source) not in prepared:
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
-            progress = Console(sys.stderr).step
-            stage.build_pages(
-                npm.search_path()
-            )  # whether they are there must not make two machines of one
-            made = machine.prepare(suite, source=source, hub=hub, progress=progress)
-            prepared[suite, source, hub] = made
-    return prepared[suite, source, hub]
+            prepared[suite, source] = build(suite, source, Console(sys.stderr).step)
+    return prepared[suite, source]

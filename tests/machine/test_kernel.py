@@ -25,7 +25,7 @@ def run_inside(guest: machine.Guest, program: Path) -> machine.Completed:
     return guest.run(command, timeout_seconds=300)
 
 
-@pytest.fixture(scope="module", params=["trixie", "bookworm"])
+@pytest.fixture(scope="module", params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
 def results(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """Every check's outcome, from one machine: each cleans up before it begins."""
     with machine.start(prepare(request, request.param, None)) as guest:

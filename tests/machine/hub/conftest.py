@@ -33,4 +33,4 @@ def hub(shared_hub: HubLab) -> Iterator[HubLab]:
 
 
 def _layer(request: pytest.FixtureRequest) -> machine.Layer:
-    return prepare(request, machine.DEFAULT_SUITE, SOURCE, hub=True)
+    return prepare(request, machine.DEFAULT_SUITE, SOURCE)
