@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
@@ -278,13 +278,15 @@ def slurp_all(path: str) -> bytes:
         raise
 
 
-def read_limits(path: str) -> dict[str, object]:
+def read_limits(path: str, fields: Collection[str] | None = None) -> dict[str, object]:
     """Read the limits of the cgroup at an absolute path, once: field of Limits → value.
 
-    A field is missing where its controller is, or where its file is not understood.
+    fields: no others than these; None for all. A field is missing where its controller is, or where its file is not understood.
     """
     found: dict[str, object] = {}
     for name, (field, parse) in LIMIT_FIELDS.items():
+        if fields is not None and field not in fields:
+            continue
         raw = slurp(f"{path}/{name}")
         with contextlib.suppress(ValueError):
             if raw:

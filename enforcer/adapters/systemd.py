@@ -218,7 +218,8 @@ class SystemdActuator:
             if seen and not there:
                 return False
             seen = there
-            wrong = disagreeing(limits, fields, read_limits(str(directory))) if there else fields
+            found = read_limits(str(directory), fields) if there else {}
+            wrong = disagreeing(limits, fields, found) if there else fields
             if there and not wrong:
                 return True
             if asyncio.get_running_loop().time() > until:

@@ -94,6 +94,8 @@ def test_a_controller_that_is_switched_on_later_is_read_then(tmp_path: Path) -> 
 def test_limits_read_once_leave_out_what_is_absent_or_not_understood(tmp_path: Path) -> None:
     path = build(tmp_path / "one", {"memory.max": "max\n", "cpu.max": "nonsense\n"})
     assert read_limits(str(path)) == {"memory_max": None}
+    assert read_limits(str(path), ["cpu_quota", "memory_max"]) == {"memory_max": None}
+    assert read_limits(str(path), ["memory_min"]) == {}
 
 
 def test_averages_that_fade_are_no_news_and_totals_that_grow_are(tmp_path: Path) -> None:
