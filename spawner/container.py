@@ -151,6 +151,16 @@ class PlacedContainer(HubSettings, SystemUserSpawner):  # type: ignore[misc]  # 
             "try again in a moment",
         )
 
+    async def start_object(self) -> None:
+        """Start the container; once more if that is all it needs."""
+        try:
+            await super().start_object()
+        except Exception as error:
+            if not docker_engine.lost_a_race(error):
+                raise
+            self.log.warning("%s is started once more: %s", self.object_name, error)
+            await super().start_object()
+
     async def place_container(self) -> tuple[str, int]:
         """Make and start the container of `lease`; return where the server listens."""
         lease = self.lease

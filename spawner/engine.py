@@ -31,6 +31,7 @@ NO_ANSWER: Final = frozenset({"docker.timeout", "docker.unreachable"})
 _HINT: Final = "systemctl status docker says more"
 _NO_SOURCE: Final = "bind source path does not exist"
 _NO_IMAGE: Final = "No such image"
+_RACE: Final = "BPF_PROG_ATTACH"
 
 
 _GRACE_SECONDS: Final = {"stop": 10.0}
@@ -219,6 +220,14 @@ def is_gone(error: BaseException) -> bool:
 def is_taken(error: BaseException) -> bool:
     """Tell whether Docker says that it is being done already, or the name is in use."""
     return isinstance(error, docker.errors.APIError) and error.status_code == 409
+
+
+def lost_a_race(error: BaseException) -> bool:
+    """Tell whether a start failed because PID 1 wrote the container's device rules meanwhile.
+
+    runc replaces the cgroup program that holds them, and finds another than it has just seen.
+    """
+    return _RACE in _explanation(error)
 
 
 def _refused(error: docker.errors.APIError) -> EnforcerError:

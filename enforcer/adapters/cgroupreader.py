@@ -281,7 +281,8 @@ def slurp_all(path: str) -> bytes:
 def read_limits(path: str, fields: Collection[str] | None = None) -> dict[str, object]:
     """Read the limits of the cgroup at an absolute path, once: field of Limits → value.
 
-    fields: no others than these; None for all. A field is missing where its controller is, or where its file is not understood.
+    fields: no others than these; None for all. A field is missing where its controller is, or where
+    its file is not understood.
     """
     found: dict[str, object] = {}
     for name, (field, parse) in LIMIT_FIELDS.items():

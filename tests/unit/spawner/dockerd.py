@@ -27,6 +27,7 @@ _WORDS = b"no module named jupyterhub\n"
 class Dockerd:
     """images: reference → what inspect says of it. faults: operation → a status, or "hang".
 
+    refusals: operation → what it says at each of the next calls, as an internal error.
     folders: the host's directories; None: every path is there. before: called before an operation.
     pulls: image → the events its pull tells; a pull of another fails, as a registry's would.
     """
@@ -35,6 +36,7 @@ class Dockerd:
         self.images: dict[str, Json] = {}
         self.containers: dict[str, Json] = {}
         self.faults: dict[str, int | str] = {}
+        self.refusals: dict[str, list[str]] = {}
         self.folders: set[str] | None = None
         self.pulls: dict[str, list[Json]] = {}
         self.gate = asyncio.Event()
@@ -121,6 +123,8 @@ class Dockerd:
         if fault == _HANG:
             await self._released.wait()
             return _error(500, "the daemon is going away")
+        if self.refusals.get(operation):
+            return _error(500, self.refusals[operation].pop(0))
         if isinstance(fault, int):
             return _error(fault, f"{operation} fails")
         return None

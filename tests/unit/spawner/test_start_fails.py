@@ -30,6 +30,23 @@ async def test_a_start_that_fails_at_docker_leaves_nothing(
         assert lab.nothing_is_left()
 
 
+async def test_a_start_that_lost_a_race_for_the_device_rules_is_made_once_more(
+    tmp_path: Path,
+) -> None:
+    said = "error setting cgroup config: failed to call BPF_PROG_ATTACH: no such file or directory"
+    async with a_lab(tmp_path) as lab:
+        user = lab.user()
+        lab.docker.refusals["start"] = [said]
+        await user.spawn()
+        assert lab.docker.asked["start"] == 2
+        assert lab.docker.only()["State"]["Running"]
+        await user.stop()
+        lab.docker.refusals["start"] = [said, said]
+        error = await refused(user)
+        assert "BPF_PROG_ATTACH" in error.jupyterhub_message
+        assert lab.nothing_is_left()
+
+
 @pytest.mark.parametrize("step", ["image", "inspect", "create", "start"])
 async def test_a_start_that_is_cancelled_anywhere_leaves_nothing(tmp_path: Path, step: str) -> None:
     async with a_lab(tmp_path) as lab:
