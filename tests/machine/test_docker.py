@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from tests.contract.docker_contract import (
     following,
     told,
 )
+from tests.machine.conftest import prepare
 
 
 class GuestHands:
@@ -91,14 +92,31 @@ def flags(limits: ContainerLimits) -> list[str]:
     return found
 
 
-@pytest_asyncio.fixture
-async def hands(guest: machine.Guest) -> AsyncIterator[GuestHands]:
-    with tempfile.TemporaryDirectory() as folder:  # ssh takes no long path
+@pytest.fixture(scope="module")
+def dockerd(request: pytest.FixtureRequest) -> Iterator[tuple[machine.Guest, Path]]:
+    """One machine for all: on a clean one each container costs an emulated dockerd thrice as much.
+
+    And dockerd's socket, here.
+    """
+    with (
+        machine.start(prepare(request, machine.DEFAULT_SUITE, None)) as guest,
+        tempfile.TemporaryDirectory() as folder,  # ssh takes no long path
+    ):
         socket = Path(folder) / "docker.sock"
         guest.forward_socket("/run/docker.sock", socket)
-        docker = DockerEngine(socket)
+        yield guest, socket
+
+
+@pytest_asyncio.fixture
+async def hands(dockerd: tuple[machine.Guest, Path]) -> AsyncIterator[GuestHands]:
+    """A dockerd that has no container."""
+    guest, socket = dockerd
+    docker = DockerEngine(socket)
+    try:
         yield GuestHands(guest, docker)
+    finally:
         await docker.close()
+        guest.run("docker ps --all --quiet | xargs --no-run-if-empty docker rm --force")
 
 
 class TestRealDocker(DockerContract):
@@ -115,6 +133,7 @@ async def test_a_limit_that_was_given_as_a_quota_can_be_changed(hands: GuestHand
     assert await hands.kernel(one) == LIMITS
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_a_dockerd_that_hangs_and_one_that_restarts_are_survived(hands: GuestHands) -> None:
     one = await hands.run("survivor", Wanted(limits=LIMITS))

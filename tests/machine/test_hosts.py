@@ -32,6 +32,7 @@ _ELSEWHERE: Final = {
 }
 
 
+@pytest.mark.long
 def test_a_host_it_cannot_work_on_is_refused_with_what_to_do(lab: Lab) -> None:
     with ThreadPoolExecutor() as pool:
         runs = {

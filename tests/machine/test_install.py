@@ -72,6 +72,7 @@ def test_installing_again_changes_nothing_but_for_what_is_missing(suite: str, la
     assert lab.client.status().ticks > 0, "the daemon ran on"
 
 
+@pytest.mark.long
 @mostly_on_one
 def test_uninstalled_the_host_is_as_before_and_installed_anew_it_goes_on(
     suite: str, lab: Lab
