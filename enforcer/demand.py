@@ -32,7 +32,7 @@ _PROMISED_HEADROOM: Final = 1.03
 """Used by one who waits below their guarantee: they shall be able to come up by themselves."""
 _ERROR: Final = 0.01
 _LEAST_ERROR: Final = 0.1
-"""Cores. The kernel counts the machine's time in ticks: so much may seem idle, and is not."""
+"""Cores. Between two tasks a CPU is idle for a moment, and on a full machine too."""
 _PERIODS_PER_SECOND: Final = 10
 """systemd's CPUQuotaPeriodSec= is 100 ms unless told otherwise."""
 
@@ -83,7 +83,11 @@ def demands(tree: Tree, cpus: Cpus, previous: Observed, now: Observed) -> Mappin
 def machine_full(cpus: Cpus, previous: Observed, now: Observed) -> float:
     """Tell whether all CPUs were in use between two snapshots: 0 no, 1 yes, or somewhat."""
     seconds = now.taken_at - previous.taken_at
-    idle = (cpus - _since(previous.host, now.host).cpu_usec / seconds) / CORE
+    was, is_now = previous.host.idle_usec, now.host.idle_usec
+    if was is None or is_now is None:
+        idle = (cpus - _since(previous.host, now.host).cpu_usec / seconds) / CORE
+    else:
+        idle = (is_now - was) / seconds / CORE
     error = max(_LEAST_ERROR, _ERROR * cpus / CORE)
     return _ramp(-idle, -2 * error, -error)
 

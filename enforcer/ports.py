@@ -17,6 +17,7 @@ from enforcer.model import (
     Container,
     ContainerLimits,
     EndReason,
+    HostUsage,
     Lease,
     LeaseState,
     Limits,
@@ -153,7 +154,7 @@ class Kernel(Protocol):
         """Give it to a scope, its server spared more; return how many processes were written."""
         ...
 
-    def host(self) -> tuple[Usage, Mapping[str, int]]:
+    def host(self) -> tuple[HostUsage, Mapping[str, int]]:
         """Return the machine's counters, and cpu.weight of the top-level cgroups but ours."""
         ...
 

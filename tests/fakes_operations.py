@@ -22,6 +22,7 @@ from enforcer.model import (
     Config,
     Desired,
     EndReason,
+    HostUsage,
     Lease,
     LeaseState,
     Limits,
@@ -55,7 +56,7 @@ class FakeOperations:
         self.usage: dict[UnitName, Usage] = {}
         self.limits: dict[UnitName, Limits] = {}
         self.caps: dict[UnitName, Cpus] = {}
-        self.host = Usage()
+        self.host = HostUsage()
         self.repairs: tuple[Repair, ...] = ()
         self.repair_times = RepairTimes()
         self.open_drift: tuple[ReportDrift, ...] = ()

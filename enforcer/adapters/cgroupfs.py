@@ -19,7 +19,7 @@ from enforcer.adapters.oomscore import (
     current_oom_score_adj,
     write_oom_score_adj,
 )
-from enforcer.model import Cgroup, ContainerLimits, Usage
+from enforcer.model import Cgroup, ContainerLimits, HostUsage, Usage
 from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import Change
 
@@ -139,7 +139,7 @@ class CgroupFs:
             self._given[path] = value
         return written
 
-    def host(self) -> tuple[Usage, Mapping[str, int]]:
+    def host(self) -> tuple[HostUsage, Mapping[str, int]]:
         """Return the machine's counters, and cpu.weight of the top-level cgroups but ours.
 
         ``memory_current`` is what is not available to a newcomer (MemTotal − MemAvailable).

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from enforcer.model import Cgroup, Config, Lease, Limits, Observed, Usage
+from enforcer.model import Cgroup, Config, HostUsage, Lease, Limits, Observed, Usage
 from enforcer.names import ROOT, UnitName, ancestors, parent
 from enforcer.quantities import CORE, Cpus
 from enforcer.shares import CALM, Contention, caps, hurried, pressed_for, weights
@@ -155,6 +155,7 @@ class Machine:
 
 def snapshot(machine: Machine, quotas: Mapping[UnitName, Cpus], at: float) -> Observed:
     """Return what an observer sees."""
+    used = machine.counters[_HOST].cpu + machine.counters[ROOT].cpu
     return Observed(
         taken_at=at,
         at=at,
@@ -168,8 +169,8 @@ def snapshot(machine: Machine, quotas: Mapping[UnitName, Cpus], at: float) -> Ob
             for unit in machine.weight
         },
         containers={},
-        host=Usage(
-            cpu_usec=round((machine.counters[_HOST].cpu + machine.counters[ROOT].cpu) * CORE)
+        host=HostUsage(
+            cpu_usec=round(used * CORE), idle_usec=round((machine.cores * at - used) * CORE)
         ),
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from enforcer.adapters.cgroupfs import CgroupFs
 from enforcer.adapters.oomscore import UNEVEN
-from enforcer.model import ContainerLimits, Limits, Usage
+from enforcer.model import ContainerLimits, HostUsage, Limits, Usage
 from enforcer.names import (
     ADOPTED,
     ENGINE,
@@ -246,12 +246,14 @@ def test_the_host_tells_its_counters_and_its_slices_weights(proc: Path, kernel: 
         {
             "meminfo": "MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 40 kB\n"
             "SwapTotal: 10 kB\nSwapFree: 4 kB\nHugePages_Total: 0\n",
+            "stat": "cpu  7 1 5 300 20 0 1 0 0 0\ncpu0 7 1 5 300 20 0 1 0 0 0\nintr 1\n",
             "pressure": {"cpu": some.format(1), "memory": some.format(2), "io": some.format(3)},
         },
     )
     usage, weights = kernel.host()
-    assert usage == Usage(
+    assert usage == HostUsage(
         cpu_usec=9000,
+        idle_usec=320 * 1_000_000 // os.sysconf("SC_CLK_TCK"),
         memory_current=Bytes(60 * 1024),
         swap_current=Bytes(6 * 1024),
         cpu_pressure_usec=1,
@@ -262,7 +264,7 @@ def test_the_host_tells_its_counters_and_its_slices_weights(proc: Path, kernel: 
 
 
 def test_a_host_that_tells_nothing_counts_nothing(kernel: CgroupFs) -> None:
-    assert kernel.host()[0] == Usage(cpu_usec=9000)
+    assert kernel.host()[0] == HostUsage(cpu_usec=9000)
 
 
 async def take(kernel: CgroupFs, root: Path, write: str, value: str, seconds: float = 5) -> Change:

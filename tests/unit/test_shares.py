@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enforcer.model import Cgroup, Config, Lease, LeaseState, Limits, Observed, Usage
+from enforcer.demand import machine_full
+from enforcer.model import Cgroup, Config, HostUsage, Lease, LeaseState, Limits, Observed, Usage
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors, user_slice
 from enforcer.quantities import CORE, Bytes, Cpus
 from enforcer.shares import MIN_QUOTA, PRESSING, Contention, caps, hurried, pressed_for, weights
@@ -378,7 +379,7 @@ def test_the_host_goes_first_until_it_has_taken_from_a_promise_for_some_time() -
 def test_the_host_presses_no_more_once_there_has_been_idle_cpu_for_a_while() -> None:
     def reading(at: float, busy: float) -> Observed:
         rows = _reading(at, {A.unit: 0.5}, throttled=round(at * 10))
-        return replace(rows, host=Usage(cpu_usec=round(busy * at * CORE)))
+        return replace(rows, host=HostUsage(cpu_usec=round(busy * at * CORE)))
 
     def pressed(busy: float, before: int) -> int:
         return pressed_for(TWO_CPUS, [A], reading(2.0, busy), reading(4.0, busy), before)
@@ -390,6 +391,19 @@ def test_the_host_presses_no_more_once_there_has_been_idle_cpu_for_a_while() -> 
     idle = replace(reading(2.0, 2.0), cgroups={})
     assert pressed_for(TWO_CPUS, [A], idle, reading(4.0, 2.0), 2) == 2
     assert pressed_for(TWO_CPUS, [B], reading(2.0, 2.0), reading(4.0, 2.0), 2) == 2
+
+
+def test_a_machine_is_full_by_its_idle_time_whatever_the_timer_has_counted() -> None:
+    def reading(at: float, counted: float, idle: float) -> Observed:
+        host = HostUsage(cpu_usec=round(counted * at * CORE), idle_usec=round(idle * at * CORE))
+        return replace(_reading(at, {}), host=host)
+
+    def full(counted: float, idle: float) -> float:
+        return machine_full(cpus(2), reading(2.0, counted, idle), reading(4.0, counted, idle))
+
+    assert full(counted=1.4, idle=0.0) == 1.0
+    assert full(counted=2.0, idle=0.3) == 0.0
+    assert 0.0 < full(counted=2.0, idle=0.15) < 1.0
 
 
 def test_containers_nobody_asked_for_count_as_one_leaf_once_there_are_any() -> None:

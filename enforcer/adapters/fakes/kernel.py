@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 from enforcer.adapters.fakes.tree import CgroupTree
-from enforcer.model import Cgroup, ContainerLimits, Usage
+from enforcer.model import Cgroup, ContainerLimits, HostUsage, Usage
 from enforcer.names import ROOT, UnitName, ancestors
 from enforcer.ports import Change
 
@@ -16,7 +16,7 @@ class FakeKernel:
 
     def __init__(self, cgroups: CgroupTree) -> None:
         self._cgroups = cgroups
-        self.host_usage = Usage()
+        self.host_usage = HostUsage()
         self.host_weights: dict[str, int] = {
             "system.slice": 100,
             "user.slice": 100,
@@ -51,7 +51,7 @@ class FakeKernel:
                 return scope.processes
         return 0
 
-    def host(self) -> tuple[Usage, Mapping[str, int]]:
+    def host(self) -> tuple[HostUsage, Mapping[str, int]]:
         """Return the machine's counters, and the weights of the other top-level cgroups."""
         return self.host_usage, dict(self.host_weights)
 
