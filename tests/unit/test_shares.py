@@ -384,13 +384,14 @@ def test_the_host_presses_no_more_once_there_has_been_idle_cpu_for_a_while() -> 
     def pressed(busy: float, before: int) -> int:
         return pressed_for(TWO_CPUS, [A], reading(2.0, busy), reading(4.0, busy), before)
 
-    assert [pressed(2.0, before) for before in range(6)] == [1, 2, 3, 4, 5, 5]
+    assert [pressed(2.0, before) for before in (0, 1, 2, 5, 11, 12)] == [1, 2, 3, 6, 12, 12]
     assert [pressed(1.8, before) for before in range(6)] == [0, 0, 1, 2, 3, 4]
     assert pressed_for(TWO_CPUS, [A], None, reading(4.0, 2.0), 2) == 2
     assert pressed_for(TWO_CPUS, [A], reading(3.5, 2.0), reading(4.0, 2.0), 2) == 2
     idle = replace(reading(2.0, 2.0), cgroups={})
-    assert pressed_for(TWO_CPUS, [A], idle, reading(4.0, 2.0), 2) == 2
-    assert pressed_for(TWO_CPUS, [B], reading(2.0, 2.0), reading(4.0, 2.0), 2) == 2
+    assert pressed_for(TWO_CPUS, [A], idle, reading(4.0, 2.0), 1) == 1
+    # nobody is promised anything any more
+    assert pressed_for(TWO_CPUS, [B], reading(2.0, 2.0), reading(4.0, 2.0), 2) == 0
 
 
 def test_a_machine_is_full_by_its_idle_time_whatever_the_timer_has_counted() -> None:
