@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.examples import HURRIED
 
 PURE_TIER = "the pure tier"
 LINT_SECONDS = 300.0
-_END_SECONDS = 60.0
 
 # It has a script but cannot be run with -m, and the script's place is nobody's business.
 _IMPORT_LINTER = "import sys; from importlinter.cli import lint_imports as run; sys.exit(run())"
@@ -38,15 +31,13 @@ _MACHINE_FOLDER = "tests/machine"
 _BROWSER_FOLDER = "tests/browser"
 _HUB_FOLDER = "tests/hub"
 _HOST_FOLDERS = ("tests/unit", "tests/contract")
-_MACHINE_TESTS = "machine tests"
 _QUICK = "not machine and not browser and not hub"
 _NOTHING_CHOSEN = 5  # pytest's code when -k, say, leaves no test
 
 _EPILOG = """\
 The steps: ruff (lint and format), mypy, import-linter; then pytest with the unit and contract tests
 and, without --fast, those with a whole hub, with a browser, and with a virtual machine; what these
-need is installed with apt. What comes after a step of pytest that failed is left out. The virtual
-machine is built beside the first of them.
+need is installed with apt. What comes after a step of pytest that failed is left out.
 
 --long adds the tests that take minutes each where the virtual machine is emulated, that is without
 KVM, and those on an older Debian: the whole then takes some hours there, in place of half an hour.
@@ -197,26 +188,18 @@ def _tests(request: Request, checkout: Path) -> tuple[list[Result], str]:
     """Each part of the tests, until one fails; their results, and one closing line for all."""
     results: list[Result] = []
     counts: Counter[str] = Counter()
-    begin = time.monotonic()
-    parts = _parts(request, checkout)
-    with ExitStack() as stack:
-        prepared = stack.enter_context(_Preparation(checkout)) if _MACHINE_TESTS in parts else None
-        for step, words in parts.items():
-            if prepared is not None and step == _MACHINE_TESTS:
-                results.append(prepared.finish())
-                if results[-1].failed:
-                    break
-            started = time.monotonic()
-            returncode, last = _forward(words, checkout)
-            counts.update({what: int(count) for count, what in _COUNT.findall(last)})
-            passed = returncode in {0, _NOTHING_CHOSEN}
-            verdict = "passed" if passed else "FAILED"
-            results.append(Result(step, verdict, time.monotonic() - started))
-            if not passed:
-                break
+    for step, words in _parts(request, checkout).items():
+        started = time.monotonic()
+        returncode, last = _forward(words, checkout)
+        counts.update({what: int(count) for count, what in _COUNT.findall(last)})
+        passed = returncode in {0, _NOTHING_CHOSEN}
+        verdict = "passed" if passed else "FAILED"
+        results.append(Result(step, verdict, time.monotonic() - started))
+        if not passed:
+            break
     if not results[-1].failed and not counts:
         results[-1] = replace(results[-1], verdict="FAILED", output="no test was chosen")
-    seconds = time.monotonic() - begin
+    seconds = sum(result.seconds for result in results)
     said = ", ".join(f"{count} {what}" for what, count in counts.items()) or "no tests ran"
     return results, f"===== {said} in {seconds:.2f}s ====="
 
@@ -235,62 +218,8 @@ def _parts(request: Request, checkout: Path) -> dict[str, list[str]]:
     parts = {"unit and contract tests": [*pytest, "-n2", *coverage, *_HOST_FOLDERS]}
     if not request.fast:
         parts["hub and browser tests"] = [*pytest, _HUB_FOLDER, _BROWSER_FOLDER]
-        parts[_MACHINE_TESTS] = [*pytest, _MACHINE_FOLDER]
+        parts["machine tests"] = [*pytest, _MACHINE_FOLDER]
     return {step: words for step, words in parts.items() if (checkout / words[-1]).is_dir()}
-
-
-class _Preparation:
-    """Building the virtual machines beside the tests that need none.
-
-    What it has to say comes when somebody waits for it, so that it is not among pytest's dots.
-    """
-
-    def __init__(self, checkout: Path) -> None:
-        self._started = time.monotonic()
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - __exit__ closes it
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.machine.prepare"],
-            cwd=checkout,
-            stdin=subprocess.DEVNULL,
-            stdout=self._said,
-            stderr=self._said,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)  # what is built so far is kept, or removed
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._said.close()
-
-    def finish(self) -> Result:
-        """Wait for its end, and pass on what it says; how long it took in all."""
-        waited = time.monotonic()
-        shown = 0
-        while True:
-            ended = self._process.poll() is not None
-            new = os.pread(self._said.fileno(), 1 << 20, shown)
-            shown += len(new)
-            sys.stdout.buffer.write(new)
-            sys.stdout.flush()
-            if ended and not new:
-                break
-            time.sleep(0 if ended else 0.5)
-        now = time.monotonic()
-        print(f"waited for the virtual machine: {now - waited:.1f} s", flush=True)
-        verdict = "passed" if self._process.returncode == 0 else "FAILED"
-        return Result("virtual machine, meanwhile", verdict, now - self._started)
 
 
 def _forward(words: Sequence[str], checkout: Path) -> tuple[int, str]:

@@ -27,9 +27,9 @@ COUNTERS: Final = (
 )
 """What changes all the time and tells nobody."""
 
-FOLLOWERS: Final = frozenset({"memory.peak", "memory.swap.current", "pids.current"})
-"""Those that stay as they are while the others do: nobody forks without CPU time, and nothing is
-swapped out, or was ever more, without memory.current's having moved."""
+FOLLOWERS: Final = frozenset({"memory.peak", "memory.swap.current"})
+"""Those that stay as they are while the others do: nothing is swapped out, or was ever more,
+without memory.current's having moved."""
 
 SCOPE_COUNTERS: Final = ("cpu.stat", "memory.current", "pids.current")
 """Of a container only what the leaf above it does not tell."""

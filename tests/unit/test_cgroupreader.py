@@ -63,7 +63,7 @@ def test_what_cannot_move_by_itself_is_read_once_something_else_has(tmp_path: Pa
     reader = CgroupReader(A, str(path), counters=COUNTERS, limits=(), keep=True, phase=8)
     before = reader.read()
     (path / "memory.peak").write_text("90000\n")
-    (path / "pids.current").write_text("8\n")
+    (path / "memory.swap.current").write_text("12288\n")
     unaware = reader.read()
     (path / "cpu.stat").write_text(LEAF_FILES["cpu.stat"].replace("5000", "5001"))
     aware, verified = reader.read(), reader.verified
@@ -71,7 +71,7 @@ def test_what_cannot_move_by_itself_is_read_once_something_else_has(tmp_path: Pa
     assert unaware is before
     assert aware is not None
     usage = aware.usage
-    assert (usage.cpu_usec, usage.memory_peak, usage.tasks) == (5001, 90000, 8)
+    assert (usage.cpu_usec, usage.memory_peak, usage.swap_current) == (5001, 90000, 12288)
     assert verified == 1
 
 
