@@ -41,7 +41,7 @@ class Sampler:
     """Takes the samples, each from two snapshots.
 
     Most leases are idle most of the time. Their cgroups are the very same values again then, and
-    so are their samples: a hundred of them, made anew at each tick, cost as much as deciding it.
+    so are their samples, which need not be made anew at each tick.
     """
 
     def __init__(self) -> None:

@@ -94,7 +94,7 @@ def flags(limits: ContainerLimits) -> list[str]:
 
 @pytest.fixture(scope="module")
 def dockerd(request: pytest.FixtureRequest) -> Iterator[tuple[machine.Guest, Path]]:
-    """One machine for all: on a clean one each container costs an emulated dockerd thrice as much.
+    """One machine for all: on a clean one the first container costs an emulated dockerd the most.
 
     And dockerd's socket, here.
     """

@@ -23,6 +23,7 @@ from enforcer.adapters.dockerjson import (
 from enforcer.errors import UnavailableError
 from enforcer.model import LEASE_LABEL, Container, ContainerLimits
 from enforcer.quantities import CORE, GIB, MIB, Bytes, Cpus
+from tests.contract.docker_contract import following
 from tests.unit.dockerd import Dockerd
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -43,22 +44,12 @@ async def engine(path: Path) -> AsyncIterator[DockerEngine]:
 @asynccontextmanager
 async def followed(dockerd: Dockerd, path: Path) -> AsyncIterator[tuple[DockerEngine, list[str]]]:
     """Serve it, and follow its events from the first "" on: the engine, and what was told."""
-    seen: list[str] = []
-    begun = asyncio.Event()
-    async with dockerd.serving(path / "docker.sock"), engine(path) as docker:
-
-        async def follow() -> None:
-            async for event in docker.events():
-                seen.append(event)
-                begun.set()
-
-        task = asyncio.create_task(follow())
-        try:
-            await asyncio.wait_for(begun.wait(), 5)
-            yield docker, seen
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async with (
+        dockerd.serving(path / "docker.sock"),
+        engine(path) as docker,
+        following(docker) as seen,
+    ):
+        yield docker, seen
 
 
 async def until(condition: Callable[[], bool]) -> None:
