@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -214,8 +215,10 @@ def _parts(request: Request, checkout: Path) -> dict[str, list[str]]:
     if request.paths:
         return {"pytest": [*pytest, *(("-m", _QUICK) if request.fast else ())]}
     coverage = ("--cov", "--cov-report=") if request.covered else ()
-    # these compute; the others wait for one browser and one virtual machine
-    parts = {"unit and contract tests": [*pytest, "-n2", *coverage, *_HOST_FOLDERS]}
+    # these are many, and half their time is waiting; the others share a browser or a machine
+    parts = {
+        "unit and contract tests": [*pytest, "-n4", "--dist=worksteal", *coverage, *_HOST_FOLDERS]
+    }
     if not request.fast:
         parts["hub and browser tests"] = [*pytest, _HUB_FOLDER, _BROWSER_FOLDER]
         parts["machine tests"] = [*pytest, _MACHINE_FOLDER]
@@ -225,7 +228,12 @@ def _parts(request: Request, checkout: Path) -> dict[str, list[str]]:
 def _forward(words: Sequence[str], checkout: Path) -> tuple[int, str]:
     """Run with the output passed on byte by byte, so that dots appear; the code and last line."""
     last = b""
-    with subprocess.Popen(words, cwd=checkout, stdout=subprocess.PIPE, bufsize=0) as process:
+    environment = dict(os.environ)
+    # Each of pytest's processes rewrites every test's asserts if none may keep what it wrote.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with subprocess.Popen(
+        words, cwd=checkout, env=environment, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
         assert process.stdout is not None
         try:
             while chunk := process.stdout.read(4096):

@@ -29,12 +29,15 @@ from tests.unit.dockerd import Dockerd
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 LEASE_ID = "0123456789abcdef" * 2
 NOBODY = Container(id=A, name="listed", image="old", running=False, cgroup_parent="")
-TIMEOUT_SECONDS = 0.3
+HUNG_SECONDS = 1.0  # where something hangs: every such test waits for it
+PATIENCE_SECONDS = 20.0  # where all answer, on a computer that is busy
 
 
 @asynccontextmanager
-async def engine(path: Path) -> AsyncIterator[DockerEngine]:
-    made = DockerEngine(path / "docker.sock", timeout_seconds=TIMEOUT_SECONDS)
+async def engine(
+    path: Path, timeout_seconds: float = PATIENCE_SECONDS
+) -> AsyncIterator[DockerEngine]:
+    made = DockerEngine(path / "docker.sock", timeout_seconds=timeout_seconds)
     try:
         yield made
     finally:
@@ -110,7 +113,7 @@ async def test_one_container_that_cannot_be_inspected_does_not_hide_the_others(
     for one in (A, B):
         dockerd.add(one)
     (dockerd.hung if how == "hung" else dockerd.broken).add(B)
-    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path, HUNG_SECONDS) as docker:
         found = await docker.containers()
         assert set(found) == {A, B}
         assert found[B].running
@@ -118,7 +121,7 @@ async def test_one_container_that_cannot_be_inspected_does_not_hide_the_others(
         assert (bool(found[A].unread), bool(found[B].unread)) == (False, True)
         began = time.monotonic()
         assert set(await docker.containers()) == {A, B}
-        assert time.monotonic() - began < TIMEOUT_SECONDS
+        assert time.monotonic() - began < HUNG_SECONDS
         assert dockerd.asked[B] == 1
 
 
@@ -129,7 +132,7 @@ async def test_a_dockerd_that_hangs_altogether_is_an_error_in_time(tmp_path: Pat
         dockerd.add(f"{number:064x}")
         dockerd.hung.add(f"{number:064x}")
     began = time.monotonic()
-    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path, HUNG_SECONDS) as docker:
         with pytest.raises(UnavailableError) as raised:
             await docker.containers()
         assert raised.value.code == "docker.timeout"
@@ -139,7 +142,7 @@ async def test_a_dockerd_that_hangs_altogether_is_an_error_in_time(tmp_path: Pat
         assert raised.value.code == "docker.timeout"
         dockerd.hung.clear()
         assert len(await docker.containers()) == 40
-    assert time.monotonic() - began < 10 * TIMEOUT_SECONDS + 2
+    assert time.monotonic() - began < 10 * HUNG_SECONDS + 2
 
 
 @pytest.mark.asyncio
@@ -148,7 +151,7 @@ async def test_a_dockerd_that_answers_nothing_but_errors_is_an_error(tmp_path: P
     for number in range(40):
         dockerd.add(f"{number:064x}")
         dockerd.broken.add(f"{number:064x}")
-    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path, HUNG_SECONDS) as docker:
         with pytest.raises(UnavailableError, match="layer does not exist") as raised:
             await docker.containers()
         assert raised.value.code == "docker.error"
@@ -225,17 +228,17 @@ async def test_many_broken_ones_of_which_none_runs_are_told_though_there_is_no_o
 async def test_many_that_hang_delay_the_others_for_a_bounded_time(tmp_path: Path) -> None:
     dockerd = Dockerd()
     hung = set(_many(dockerd, "hung"))
-    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path, HUNG_SECONDS) as docker:
         while not all(dockerd.asked[one] for one in hung):
             began = time.monotonic()
             assert len(await docker.containers()) == 40
-            assert time.monotonic() - began < 2 * TIMEOUT_SECONDS + 2
+            assert time.monotonic() - began < 2 * HUNG_SECONDS + 2
         found = await docker.containers()
         assert {one for one in found if found[one].unread} == hung
         began = time.monotonic()
         with pytest.raises(UnavailableError):
             await docker.update(min(hung), ContainerLimits())
-        assert time.monotonic() - began < TIMEOUT_SECONDS
+        assert time.monotonic() - began < HUNG_SECONDS
 
 
 @pytest.mark.asyncio
@@ -290,7 +293,7 @@ async def test_nonsense_in_place_of_a_list_is_an_error(tmp_path: Path, nonsense:
 async def test_closing_does_not_wait_for_a_stream_that_hangs(tmp_path: Path) -> None:
     dockerd = Dockerd()
     dockerd.hung.add("events")
-    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path) as docker:
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path, HUNG_SECONDS) as docker:
         follow = asyncio.ensure_future(anext(docker.events()))
         await until(lambda: dockerd.asked["events"] == 1)
         began = time.monotonic()
