@@ -142,7 +142,7 @@ class Kernel(Protocol):
         """Read a scope's limits, counters, and its oom_score_adj.
 
         That is what was set last, where every process has what it means for it; another number
-        where not; None without processes.
+        where not; None without processes. The counters are as of the last `slices`, or newer.
         """
         ...
 

@@ -62,16 +62,18 @@ class CgroupFs:
         self._kept = 0
         self._may_keep = max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHERS)
         self._made = 0
+        self._readings = 0
         self._wake: asyncio.Event | None = None
 
     def slices(self) -> Mapping[UnitName, Cgroup]:
         """Read every slice under jupyter.slice, itself included; one that vanishes is left out."""
         self._refresh()
+        self._readings += 1
         found: dict[UnitName, Cgroup] = {}
         readers = self._readers
-        for unit, path in self._tree.slices.items():
+        for unit, path in self._tree.slices.items():  # those above before those below
             reader = readers.get(path) or self._reader(unit, path, COUNTERS, _LIMITS)
-            cgroup = reader.read()
+            cgroup = reader.read(self._readings, readers.get(path[: -len(unit) - 1]))
             if cgroup is None:
                 self._drop(path)
             else:
@@ -91,13 +93,17 @@ class CgroupFs:
 
         That is what was set last, if every process has what that means for it.
         Of the counters only those of CPU, memory and tasks, and OOM kills: the leaf has the rest.
+        They are as of the last `slices`, or newer: what is in a slice that rests is not read.
         """
         reader = self._readers.get(path)
         if reader is None:
             unit = UnitName(path.rpartition("/")[2])
             reader = self._reader(unit, path, SCOPE_COUNTERS, SCOPE_LIMITS)
         verified = reader.verified
-        reading = self._read(path, reader)
+        above = self._readers.get(path.rpartition("/")[0])
+        if above is not None and above.looked_at != self._readings:  # not by the last `slices`
+            above = None
+        reading = self._read(path, reader, above)
         if reading is None:
             return None
         score = self._oom_score(path, reading, afresh=reader.verified != verified)
@@ -238,8 +244,13 @@ class CgroupFs:
         reader = self._readers.get(path)
         return reader is None or not reader.knows(name, slurp(f"{self._root}/{path}/{name}"))
 
-    def _read(self, path: str, reader: CgroupReader) -> Cgroup | None:
-        cgroup = reader.read()
+    def _read(
+        self, path: str, reader: CgroupReader, above: CgroupReader | None = None
+    ) -> Cgroup | None:
+        """Read one; above: as the reader takes it, read in this very reading."""
+        if above is None:
+            self._readings += 1
+        cgroup = reader.read(self._readings, above)
         if cgroup is None:
             self._drop(path)
         return cgroup

@@ -92,6 +92,10 @@ class CgroupReader:
         """Limits and event counters that something told have changed."""
         self.verified = 0
         """How often everything was read, not the counters alone."""
+        self.looked_at = 0
+        """The number of the reading that last told what it says now."""
+        self.still_since = 0
+        """The number of the first reading that told the same."""
 
     @property
     def descriptors(self) -> int:
@@ -102,29 +106,31 @@ class CgroupReader:
         """Whether a file said just this when it was last read."""
         return self._raw.get(name) == raw
 
-    def read(self) -> Cgroup | None:
-        """Read the cgroup; None if it is not there (any more)."""
+    def read(self, number: int, above: CgroupReader | None = None) -> Cgroup | None:
+        """Read the cgroup; None if it is not there (any more).
+
+        number: of this reading, no smaller than the last one's. above: of the cgroup that this one
+        is in. If that was read just before, in the same reading, and none of its counters has moved
+        since this one was read, then none of this one's has: what runs, waits or is charged below
+        is counted above. So a subtree that rests costs what its top does. (Not counted are whole
+        periods of a quota after the last run, and who is moved from one cgroup to a sibling.)
+        """
         self._until_verified -= 1
         if self._until_verified and self._fds and not self.stale:
-            # this is what a tick does some thousand times, so it is all in one place
+            if (
+                above is not None
+                and above.looked_at == number
+                and self.looked_at >= above.still_since
+                and not self.told
+            ):
+                self.looked_at = number
+                return self._cgroup
             try:
-                now = list(map(os.pread, self._fds, _ROOMS, _STARTS))
-                if now == self._leading and not self.told:
-                    return self._cgroup
-                moved = self._take_counters(now)
-                limits = self._cgroup.limits
-                while self.told:
-                    name = self.told.pop()
-                    if name in self._known and self._reread(name):
-                        moved = True
-                        limits = Limits(**self._limit_fields) if name in LIMIT_FIELDS else limits
-                if moved:
-                    self._finalize(limits)
+                return self._read_what_moves(number)
             except OSError as error:
                 if error.errno not in _VANISHED:
                     raise
-            else:
-                return self._cgroup
+        self.looked_at = self.still_since = number
         return self._read_all()
 
     def close(self) -> None:
@@ -135,6 +141,25 @@ class CgroupReader:
         self._fds = []
         self._follower_fds = []
         self._stat_fd = _ABSENT
+
+    def _read_what_moves(self, number: int) -> Cgroup:
+        """Read the counters, and what was told."""
+        now = list(map(os.pread, self._fds, _ROOMS, _STARTS))
+        self.looked_at = number
+        if now == self._leading and not self.told:
+            return self._cgroup
+        moved = self._take_counters(now)
+        if moved:
+            self.still_since = number
+        limits = self._cgroup.limits
+        while self.told:
+            name = self.told.pop()
+            if name in self._known and self._reread(name):
+                moved = True
+                limits = Limits(**self._limit_fields) if name in LIMIT_FIELDS else limits
+        if moved:
+            self._finalize(limits)
+        return self._cgroup
 
     def _read_all(self) -> Cgroup | None:
         """Read everything, with fresh descriptors.

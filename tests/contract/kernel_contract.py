@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,12 +24,13 @@ from typing import Protocol
 from enforcer.adapters.cgroupfs import CgroupFs
 from enforcer.adapters.systemd import SystemdActuator
 from enforcer.errors import UnavailableError
-from enforcer.model import ContainerLimits, Limits
+from enforcer.model import ContainerLimits, Limits, Usage
 from enforcer.names import (
     ADOPTED,
     ROOT,
     WORKLOAD,
     UnitName,
+    ancestors,
     cgroup_path,
     lease_slice,
     profile_slice,
@@ -449,10 +451,41 @@ async def the_process_that_talks_to_systemd_may_be_killed(world: World) -> None:
     same(limits_of(world, LEAF).tasks_max, 6)
 
 
+async def what_is_taken_to_rest_says_what_its_files_say(world: World) -> None:
+    leaves = [LEAF, lease_slice("small", USER, "other"), lease_slice("large", "b", "")]
+    for leaf in leaves:
+        await make(world, leaf)
+    counters = dict[UnitName, Usage]()
+
+    def all_are_told() -> bool:
+        fresh = CgroupFs()
+        found, true = world.kernel.slices(), fresh.slices()
+        fresh.close()
+        counters.update({unit: cgroup.usage for unit, cgroup in found.items()})
+        # a quota's periods go on for a moment after the last run: whoever rests need not tell
+        return {unit: replace(one, periods=0) for unit, one in counters.items()} == {
+            unit: replace(true[unit].usage, periods=0) for unit in true
+        }
+
+    for turn in range(12):
+        leaf = leaves[turn % 3]
+        before = world.kernel.slices()[leaf].usage
+        procs = RealWorld.ROOT_DIRECTORY / cgroup_path(leaf) / "cgroup.procs"
+        command = (
+            f"echo $$ > {shlex.quote(str(procs))}; i=0; while [ $i -lt 999 ]; do i=$((i+1)); done"
+        )
+        same(await (await asyncio.create_subprocess_exec("sh", "-c", command)).wait(), 0)
+        for unit in (ROOT, WORKLOAD, *(() if turn % 2 else ancestors(leaf))):
+            world.kernel.slice(unit, afresh=False)
+        await until(all_are_told, f"every slice says what its files say, turn {turn}")
+        assert counters[leaf].cpu_usec > before.cpu_usec
+
+
 REAL_CHECKS: tuple[Check, ...] = (
     pid_1_may_execute_itself_anew_in_the_middle_of_calls,
     a_hung_bus_costs_a_timeout_and_nothing_else,
     the_process_that_talks_to_systemd_may_be_killed,
+    what_is_taken_to_rest_says_what_its_files_say,
 )
 
 

@@ -18,6 +18,7 @@ from enforcer.names import (
     ROOT,
     WORKLOAD,
     UnitName,
+    ancestors,
     cgroup_path,
     lease_slice,
     profile_slice,
@@ -104,14 +105,66 @@ def test_a_tree_without_the_top_slice_is_empty_until_it_comes(tmp_path: Path, pr
         kernel.close()
 
 
+def use(root: Path, unit: UnitName, cpu_usec: int) -> None:
+    """Have it used so much CPU, itself and all that it is in, as the kernel counts."""
+    for one in (unit, *ancestors(unit)):
+        path = root / cgroup_path(one) / "cpu.stat"
+        path.write_text(LEAF_FILES["cpu.stat"].replace("5000", str(cpu_usec)))
+
+
 def test_counters_are_read_anew_each_time(root: Path, kernel: CgroupFs) -> None:
     kernel.slices()
-    (root / LEAF_PATH / "memory.current").write_text("12288\n")
+    for one in (LEAF, *ancestors(LEAF)):
+        (root / cgroup_path(one) / "memory.current").write_text("12288\n")
     (root / LEAF_PATH / "memory.stat").write_text("anon 1\ninactive_file 8192\nslab 9\n")
     leaf = kernel.slices()[LEAF]
     assert leaf.usage.memory_current == 12288
     assert leaf.usage.memory_inactive_file == 8192
     assert leaf.usage.cpu_usec == 5000
+
+
+def test_what_is_in_a_slice_that_rests_is_not_read(root: Path, kernel: CgroupFs) -> None:
+    before = kernel.slices()
+    (root / LEAF_PATH / "pids.current").write_text("8\n")  # the kernel would count it above, too
+    after = kernel.slices()
+    assert all(after[unit] is before[unit] for unit in before)
+    use(root, WORKLOAD, 6000)
+    assert kernel.slices()[LEAF] is before[LEAF], "in a user's slice, which rests"
+    use(root, ALICE, 7000)
+    assert kernel.slices()[LEAF].usage.tasks == 8
+
+
+def test_a_container_in_a_slice_that_rests_is_not_read(root: Path, kernel: CgroupFs) -> None:
+    kernel.slices()
+    before = kernel.scope(SCOPE_PATH)
+    (root / SCOPE_PATH / "pids.current").write_text("8\n")  # the kernel would count it above, too
+    kernel.slices()
+    assert kernel.scope(SCOPE_PATH) == before
+    use(root, LEAF, 6000)
+    kernel.slices()
+    after = kernel.scope(SCOPE_PATH)
+    assert after is not None
+    assert after[1].tasks == 8
+
+
+def test_what_moved_is_seen_though_what_is_above_was_read_alone_meanwhile(
+    root: Path, kernel: CgroupFs
+) -> None:
+    kernel.slices()
+    for cpu_usec, alone in enumerate((ROOT, WORKLOAD, SMALL, ALICE, LEAF), start=6000):
+        use(root, LEAF, cpu_usec)
+        kernel.slice(alone, afresh=False)
+        found = kernel.slices()
+        assert {found[unit].usage.cpu_usec for unit in (LEAF, *ancestors(LEAF))} == {cpu_usec}
+
+
+def test_a_slice_that_is_read_alone_is_read(root: Path, kernel: CgroupFs) -> None:
+    kernel.slices()
+    (root / LEAF_PATH / "pids.current").write_text("8\n")
+    leaf = kernel.slice(LEAF, afresh=False)
+    assert leaf is not None
+    assert leaf.usage.tasks == 8
+    assert kernel.slices()[LEAF] is leaf
 
 
 def test_a_written_limit_is_seen_at_the_next_reading(root: Path, kernel: CgroupFs) -> None:

@@ -15,9 +15,9 @@ def test_limits_are_verified_now_and_then_without_any_event(tmp_path: Path) -> N
     reader = CgroupReader(
         A, str(path), counters=("cpu.stat",), limits=("memory.max",), keep=True, phase=0
     )
-    reader.read()
+    reader.read(1)
     (path / "memory.max").write_text("max\n")
-    seen = [reader.read() for _ in range(VERIFY_EVERY)]
+    seen = [reader.read(1) for _ in range(VERIFY_EVERY)]
     reader.close()
     assert seen[0] is not None
     assert seen[0].limits.memory_max == 1 << 30
@@ -28,11 +28,11 @@ def test_limits_are_verified_now_and_then_without_any_event(tmp_path: Path) -> N
 def test_counts_that_moved_are_read_without_reading_everything(tmp_path: Path) -> None:
     path = build(tmp_path / "one", LEAF_FILES)
     reader = CgroupReader(A, str(path), counters=("cpu.stat",), limits=(), keep=True, phase=8)
-    reader.read()
+    reader.read(1)
     (path / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 8\noom_kill 7\n")
-    unaware = reader.read()
+    unaware = reader.read(1)
     reader.told.add("memory.events")
-    aware, verified = reader.read(), reader.verified
+    aware, verified = reader.read(1), reader.verified
     reader.close()
     assert unaware is not None
     assert aware is not None
@@ -45,11 +45,11 @@ def test_a_limit_that_was_written_is_read_without_reading_everything(tmp_path: P
     path = build(tmp_path / "one", LEAF_FILES)
     files = ("memory.max", "pids.max")
     reader = CgroupReader(A, str(path), counters=("cpu.stat",), limits=files, keep=True, phase=8)
-    before = reader.read()
+    before = reader.read(1)
     (path / "memory.max").write_text("max\n")
     (path / "cpu.max").write_text("max 100000\n")
     reader.told.update(("memory.max", "cpu.max"))
-    after, verified = reader.read(), reader.verified
+    after, verified = reader.read(1), reader.verified
     reader.close()
     assert before is not None
     assert after is not None
@@ -61,12 +61,12 @@ def test_a_limit_that_was_written_is_read_without_reading_everything(tmp_path: P
 def test_what_cannot_move_by_itself_is_read_once_something_else_has(tmp_path: Path) -> None:
     path = build(tmp_path / "one", LEAF_FILES)
     reader = CgroupReader(A, str(path), counters=COUNTERS, limits=(), keep=True, phase=8)
-    before = reader.read()
+    before = reader.read(1)
     (path / "memory.peak").write_text("90000\n")
     (path / "memory.swap.current").write_text("12288\n")
-    unaware = reader.read()
+    unaware = reader.read(1)
     (path / "cpu.stat").write_text(LEAF_FILES["cpu.stat"].replace("5000", "5001"))
-    aware, verified = reader.read(), reader.verified
+    aware, verified = reader.read(1), reader.verified
     reader.close()
     assert unaware is before
     assert aware is not None
@@ -80,10 +80,10 @@ def test_a_controller_that_is_switched_on_later_is_read_then(tmp_path: Path) -> 
     reader = CgroupReader(
         A, str(path), counters=("cpu.stat", "pids.current"), limits=(), keep=True, phase=0
     )
-    first = reader.read()
+    first = reader.read(1)
     build(path, {"pids.current": "9\n"})
     reader.stale = True
-    second = reader.read()
+    second = reader.read(1)
     reader.close()
     assert first is not None
     assert first.usage.tasks == 0
@@ -106,11 +106,11 @@ def test_averages_that_fade_are_no_news_and_totals_that_grow_are(tmp_path: Path)
     reader = CgroupReader(
         A, str(path), counters=("memory.pressure",), limits=(), keep=True, phase=8
     )
-    first = reader.read()
+    first = reader.read(1)
     (path / "memory.pressure").write_text(text.format("0.10", 70, 60))
-    faded = reader.read()
+    faded = reader.read(1)
     (path / "memory.pressure").write_text(text.format("0.00", 70, 61))
-    grown = reader.read()
+    grown = reader.read(1)
     reader.close()
     assert first is not None
     assert faded is first
