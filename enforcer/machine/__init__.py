@@ -81,7 +81,7 @@ def prepare(
 ) -> Layer:
     """A saved machine of that Debian release: with dockerd up or, given a source, that installed.
 
-    hub: it has what the hub needs too (`enforcer.machine.hub`), and more memory.
+    hub: it has what the hub needs too (`enforcer.machine.hub`).
 
     Raises:
         InvalidError: no such suite.

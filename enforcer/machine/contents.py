@@ -26,7 +26,7 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 SWAP_FILE = "/swapfile"
 SWAP = "2G"
 
-MEMORY_MIB = 3072
+MEMORY_MIB = 4096
 DISK_GIB = 10
 DISK_OPTIONS = ("-t", "ext4", "-L", "root", "-m", "0", "-J", "size=32", "-E", "root_owner=0:0")
 

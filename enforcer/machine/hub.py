@@ -25,8 +25,6 @@ GROUP: Final = "scientists"
 ENVIRONMENT: Final = "/home/grace/miniforge3/envs/genomics"
 """A conda-style environment: its own python, packages of its own, scripts with its path in them."""
 
-MEMORY_MIB: Final = 4096
-
 PACKAGES: Final = ("login", "nodejs", "passwd")
 
 _GC_CONTENT: Final = f"""\

@@ -172,7 +172,6 @@ def _with_hub(plain: Recipe, files: HubFiles) -> Recipe:
         venvs=venvs,
         node=(proxy,),
         booted=(*plain.booted, *hub.BOOTED),
-        memory_mib=hub.MEMORY_MIB,
     )
 
 

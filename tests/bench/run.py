@@ -102,7 +102,11 @@ def run(request: Request) -> int:
     for name in request.names:
         chosen = MEASUREMENTS[name]
         layer = machine.prepare(
-            request.suite, source=chosen.place.source, hub=chosen.place.hub, progress=progress
+            request.suite,
+            source=chosen.place.source,
+            # where the tests have one disk for all, a second one would be made for nothing
+            hub=chosen.place.hub or request.suite == machine.DEFAULT_SUITE,
+            progress=progress,
         )
         with progress(f"measuring {chosen.title}") as waiting:
             rows += _measure(layer, name, chosen.place)

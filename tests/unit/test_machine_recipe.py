@@ -78,7 +78,7 @@ def test_permissions_of_a_file_are_part_of_the_key() -> None:
         replace(TCG, version="8.2"),
         replace(TCG, processor="b"),
         replace(TCG, cpus=4),
-        replace(TCG, memory_mib=4096),
+        replace(TCG, memory_mib=8192),
         replace(TCG, kernel_arguments="quiet"),
     ],
     ids=["accelerator", "version", "processor", "cpus", "memory", "arguments"],
