@@ -82,14 +82,17 @@ def demands(tree: Tree, cpus: Cpus, previous: Observed, now: Observed) -> Mappin
 
 def machine_full(cpus: Cpus, previous: Observed, now: Observed) -> float:
     """Tell whether all CPUs were in use between two snapshots: 0 no, 1 yes, or somewhat."""
+    error = max(_LEAST_ERROR, _ERROR * cpus / CORE)
+    return _ramp(-idle(cpus, previous, now), -2 * error, -error)
+
+
+def idle(cpus: Cpus, previous: Observed, now: Observed) -> float:
+    """Return how many cores had nothing to run between two snapshots."""
     seconds = now.taken_at - previous.taken_at
     was, is_now = previous.host.idle_usec, now.host.idle_usec
     if was is None or is_now is None:
-        idle = (cpus - _since(previous.host, now.host).cpu_usec / seconds) / CORE
-    else:
-        idle = (is_now - was) / seconds / CORE
-    error = max(_LEAST_ERROR, _ERROR * cpus / CORE)
-    return _ramp(-idle, -2 * error, -error)
+        return (cpus - _since(previous.host, now.host).cpu_usec / seconds) / CORE
+    return (is_now - was) / seconds / CORE
 
 
 def _judge(level: Level, used: float, waited: float | None, held: float) -> Demand:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from enforcer.demand import Demand, demands, machine_full
+from enforcer.demand import Demand, demands, idle, machine_full
 from enforcer.model import Cgroup, Config, Lease, Observed
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors
 from enforcer.quantities import CORE, Cpus
@@ -36,22 +36,24 @@ MIN_INTERVAL_SECONDS: Final = 0.9
 
 PRESSING: Final = 2
 """Decisions. For as long as a login or a ``docker ps`` takes, nobody need mind."""
-PRESSED: Final = 12
-"""Decisions at most. Down from here to below `PRESSING` it takes ten more with idle CPU than
-without: while containers keep to caps, a third of the readings show some, though the host wants
-every CPU, for the kernel is slow to move its threads where a capped one has just left."""
+PRESSED: Final = 6
+"""Counted down from here while the host need not wait: so it presses for five decisions more."""
 
 _MAX_WEIGHT: Final = 10_000
 _HURRY: Final = 8
 _WHOLE_CORE: Final = CORE * 9 // 10
-_EVEN: Final = 100
-"""The kernel's default: what every slice has that nobody said anything about."""
 _HOST_FIRST: Final = 75
 """Between two wishes. Beside containers that use all they may, a login takes 1.5 times as long as
-on an idle machine at `_EVEN`, and 1.05 at half of that; a ``docker ps`` 1.26 and 1.45 times, for
-the engine is one of us. And who is hurried lost a tenth of a core to the host at half of it."""
+on an idle machine at 100, which every other slice has, and 1.05 at half of that; a ``docker ps``
+1.26 and 1.45 times, for the engine is one of us."""
 _WEIGHT_PER_CORE: Final = 100
 _HOST_SIDE_WEIGHT: Final = 1.2
+_HOST_WAITS: Final = 0.2
+"""Share of the time. Two threads of the host's, beside containers that take what they are due, wait
+for more than half of it."""
+_IDLE_ENOUGH: Final = 0.25
+"""Share of the machine. While containers keep to caps, an eighth of two CPUs was idle though the
+host wanted both: the kernel is slow to move its threads where a capped one has just left."""
 _GRAIN: Final = 1_000
 """Caps are whole milliseconds a second."""
 _ROOM_PER_MILLE: Final = 10
@@ -133,10 +135,8 @@ def weights(
     scale = min(_WEIGHT_PER_CORE / CORE, _MAX_WEIGHT / max(1, due[WORKLOAD], due[ENGINE]))
     found = {unit: _weight(amount * scale, 1) for unit, amount in due.items()}
     found[ROOT] = _HOST_FIRST
-    if contention.host_presses:
+    if contention.host_presses or (contention.caps and contention.hurried):
         found[ROOT] = _root_weight(config, host_weights)
-    elif contention.caps and contention.hurried:
-        found[ROOT] = _EVEN
     return found
 
 
@@ -215,24 +215,38 @@ def pressed_for(
     then it counts no more than any of them. For with the larger weight an admin who logs in, or
     asks dockerd for something, waits behind containers that were promised nothing (2.3 times as
     long for a ``docker ps`` on two CPUs, 1.1 with equal weights), and a promise bears some seconds'
-    delay. Only a machine without idle CPU can be to blame, and while it has none there is no
-    telling whether the host would give way. previous, totals: as for `caps`; before: what this
+    delay. Only a machine without idle CPU can be to blame; and it ends when the host has hardly had
+    to wait for a while, though it came last. previous, totals: as for `caps`; before: what this
     returned for the last decision.
     """
     if previous is None or now.taken_at - previous.taken_at < MIN_INTERVAL_SECONDS:
         return before
     if not any(lease.live and lease.grant.cpu_guarantee for lease in leases):
         return 0
-    if machine_full(config.capacity.cpus, previous, now) < 0.5:
+    cpus = config.capacity.cpus
+    if before >= PRESSING:
+        return PRESSED if _host_waits(cpus, previous, now) else before - 1
+    if machine_full(cpus, previous, now) < 0.5:
         return max(0, before - 1)
-    if before < PRESSING:
-        if not _may_be_wronged(leases, previous, now):
-            return before
-        tree = cpu_tree(config, leases, totals, now.cgroups)
-        demand = demands(tree, config.capacity.cpus, previous, now)
-        if not any(_wronged(tree[unit], demand[unit]) for unit in demand):
-            return before
-    return min(before + 1, PRESSED)
+    if not _may_be_wronged(leases, previous, now):
+        return before
+    tree = cpu_tree(config, leases, totals, now.cgroups)
+    demand = demands(tree, cpus, previous, now)
+    if not any(_wronged(tree[unit], demand[unit]) for unit in demand):
+        return before
+    return PRESSED if before + 1 == PRESSING else before + 1
+
+
+def _host_waits(cpus: Cpus, previous: Observed, now: Observed) -> bool:
+    """Tell whether the host wants more CPU than it gets.
+
+    Not by its waiting alone: who waits for a quota of the host's own would do so for ever.
+    """
+    was, is_now = previous.host.waiting_usec, now.host.waiting_usec
+    if was is None or is_now is None:
+        return machine_full(cpus, previous, now) >= 0.5
+    waited = (is_now - was) / CORE / (now.taken_at - previous.taken_at)
+    return waited > _HOST_WAITS and idle(cpus, previous, now) < _IDLE_ENOUGH * cpus / CORE
 
 
 def _may_be_wronged(leases: Iterable[Lease], previous: Observed, now: Observed) -> bool:

@@ -7,10 +7,17 @@ import os
 import resource
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from enforcer.adapters.cgroupfiles import COUNTERS, LIMIT_FIELDS, SCOPE_COUNTERS, SCOPE_LIMITS
+from enforcer.adapters.cgroupfiles import (
+    COUNTERS,
+    LIMIT_FIELDS,
+    SCOPE_COUNTERS,
+    SCOPE_LIMITS,
+    parse_pressure,
+)
 from enforcer.adapters.cgroupreader import CgroupReader, slurp
 from enforcer.adapters.cgrouptree import CgroupTree
 from enforcer.adapters.hostfiles import read_host
@@ -151,12 +158,15 @@ class CgroupFs:
         ``memory_current`` is what is not available to a newcomer (MemTotal − MemAvailable).
         """
         weights: dict[str, int] = {}
+        waiting: int | None = None
         for name in os.listdir(self._root):  # noqa: PTH208  # strings are cheaper here
             if (name.endswith(".slice") and name != ROOT) or name == "init.scope":
                 raw = slurp(f"{self._root}/{name}/cpu.weight").strip()
                 if raw.isdigit():
                     weights[name] = int(raw)
-        return read_host(self._root, self._proc), weights
+                if pressure := slurp(f"{self._root}/{name}/cpu.pressure"):
+                    waiting = (waiting or 0) + parse_pressure(pressure)[0]
+        return replace(read_host(self._root, self._proc), waiting_usec=waiting), weights
 
     async def changes(self) -> AsyncIterator[Change]:
         """Yield what the kernel tells of; one consumer at a time. Never ends by itself."""

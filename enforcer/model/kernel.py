@@ -84,6 +84,9 @@ class HostUsage(Usage):
     idle_usec: int | None = None
     """How long CPUs had nothing to run, all of them together (proc_stat(5), idle and iowait): taken
     from clocks, so it is right to 10 ms. None: the kernel does not tell."""
+    waiting_usec: int | None = None
+    """How long tasks outside jupyter.slice had to wait for a CPU, or for their quota: PSI ``some``
+    of the other top-level cgroups, added up. None: the kernel does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

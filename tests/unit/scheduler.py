@@ -106,8 +106,9 @@ class Machine:
                 if unit in left:
                     left[unit] -= flow * span
             for unit, amount in work.items():
-                if unit != _HOST and amount > _NOTHING:
-                    waiting = min(1.0, max(0.0, loads[unit].threads - rates.get(unit, 0.0)))
+                if amount > _NOTHING:
+                    threads = self.host.threads if unit == _HOST else loads[unit].threads
+                    waiting = min(1.0, max(0.0, threads - rates.get(unit, 0.0)))
                     self.counters[unit].waited += waiting * span * times
                 work[unit] = amount - rates.get(unit, 0.0) * span
         hungry = {
@@ -170,7 +171,9 @@ def snapshot(machine: Machine, quotas: Mapping[UnitName, Cpus], at: float) -> Ob
         },
         containers={},
         host=HostUsage(
-            cpu_usec=round(used * CORE), idle_usec=round((machine.cores * at - used) * CORE)
+            cpu_usec=round(used * CORE),
+            idle_usec=round((machine.cores * at - used) * CORE),
+            waiting_usec=round(machine.counters[_HOST].waited * CORE),
         ),
     )
 

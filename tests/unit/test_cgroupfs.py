@@ -292,7 +292,9 @@ def test_a_scope_without_processes_has_no_oom_score(kernel: CgroupFs) -> None:
     assert scope[2] is None
 
 
-def test_the_host_tells_its_counters_and_its_slices_weights(proc: Path, kernel: CgroupFs) -> None:
+def test_the_host_tells_its_counters_and_its_slices_weights(
+    root: Path, proc: Path, kernel: CgroupFs
+) -> None:
     some = "some avg10=0.00 avg60=0.00 avg300=0.00 total={}\n"
     build(
         proc,
@@ -303,6 +305,9 @@ def test_the_host_tells_its_counters_and_its_slices_weights(proc: Path, kernel: 
             "pressure": {"cpu": some.format(1), "memory": some.format(2), "io": some.format(3)},
         },
     )
+    build(root / "system.slice", {"cpu.pressure": some.format(40)})
+    build(root / "user.slice", {"cpu.pressure": some.format(5)})
+    build(root / ROOT, {"cpu.pressure": some.format(700)})
     usage, weights = kernel.host()
     assert usage == HostUsage(
         cpu_usec=9000,
@@ -312,6 +317,7 @@ def test_the_host_tells_its_counters_and_its_slices_weights(proc: Path, kernel: 
         cpu_pressure_usec=1,
         memory_pressure_usec=2,
         io_pressure_usec=3,
+        waiting_usec=45,
     )
     assert weights == {"system.slice": 250, "init.scope": 100}
 

@@ -356,9 +356,9 @@ def test_one_thread_that_was_promised_a_core_and_never_sleeps_goes_before_all_ot
     assert hurried(TWO_CPUS, [A, B], None, now, frozenset({A.unit})) == {A.unit}
     assert hurried(TWO_CPUS, [B], before, now, frozenset({A.unit})) == frozenset()
     in_a_hurry = replace(CAPPED, hurried=frozenset({A.unit}))
-    found = weights(TWO_CPUS, [A, B], [], {}, in_a_hurry)
+    found = weights(TWO_CPUS, [A, B], [], {"system.slice": 100}, in_a_hurry)
     assert found[A.unit] == found[user_slice(A.profile, A.user)] == round(132.5 * 8)
-    assert (found[ROOT], found[WORKLOAD], found[ENGINE], found[B.unit]) == (100, 165, 10, 1)
+    assert (found[ROOT], found[WORKLOAD], found[ENGINE], found[B.unit]) == (840, 165, 10, 1)
     alone = weights(TWO_CPUS, [A, B], [], {}, replace(in_a_hurry, caps={}))
     assert (alone[ROOT], alone[A.unit]) == (75, round(132.5))
     assert not in_a_hurry.settles_as(CAPPED)
@@ -376,16 +376,23 @@ def test_the_host_goes_first_until_it_has_taken_from_a_promise_for_some_time() -
     assert all(tick.used[B.unit] == pytest.approx(2 * 75 / 175, rel=0.02) for tick in history)
 
 
-def test_the_host_presses_no_more_once_there_has_been_idle_cpu_for_a_while() -> None:
-    def reading(at: float, busy: float) -> Observed:
+def test_the_host_presses_no_more_once_it_has_hardly_had_to_wait_for_a_while() -> None:
+    def reading(at: float, busy: float, waiting: float | None = None) -> Observed:
         rows = _reading(at, {A.unit: 0.5}, throttled=round(at * 10))
-        return replace(rows, host=HostUsage(cpu_usec=round(busy * at * CORE)))
+        waited = None if waiting is None else round(waiting * at * CORE)
+        return replace(rows, host=HostUsage(cpu_usec=round(busy * at * CORE), waiting_usec=waited))
 
-    def pressed(busy: float, before: int) -> int:
-        return pressed_for(TWO_CPUS, [A], reading(2.0, busy), reading(4.0, busy), before)
+    def pressed(busy: float, before: int, waiting: float | None = None) -> int:
+        readings = reading(2.0, busy, waiting), reading(4.0, busy, waiting)
+        return pressed_for(TWO_CPUS, [A], *readings, before)
 
-    assert [pressed(2.0, before) for before in (0, 1, 2, 5, 11, 12)] == [1, 2, 3, 6, 12, 12]
-    assert [pressed(1.8, before) for before in range(6)] == [0, 0, 1, 2, 3, 4]
+    assert [pressed(2.0, before, 0.5) for before in range(7)] == [1, 6, 6, 6, 6, 6, 6]
+    assert [pressed(1.8, before, 0.1) for before in range(7)] == [0, 0, 1, 2, 3, 4, 5]
+    assert pressed(2.0, 6, 0.1) == 5, "it has what it wants, on a machine that is full"
+    assert pressed(1.7, 2, 0.5) == 6, "it waits, and CPUs rest for moments"
+    assert pressed(1.4, 2, 0.5) == 1, "it waits for something else than a CPU"
+    # without PSI nothing but the idle CPU tells
+    assert (pressed(2.0, 3), pressed(1.8, 3)) == (6, 2)
     assert pressed_for(TWO_CPUS, [A], None, reading(4.0, 2.0), 2) == 2
     assert pressed_for(TWO_CPUS, [A], reading(3.5, 2.0), reading(4.0, 2.0), 2) == 2
     idle = replace(reading(2.0, 2.0), cgroups={})
