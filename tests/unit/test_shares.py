@@ -14,7 +14,16 @@ from enforcer.demand import machine_full
 from enforcer.model import Cgroup, Config, HostUsage, Lease, LeaseState, Limits, Observed, Usage
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName, ancestors, user_slice
 from enforcer.quantities import CORE, Bytes, Cpus
-from enforcer.shares import MIN_QUOTA, PRESSING, Contention, caps, hurried, pressed_for, weights
+from enforcer.shares import (
+    CALM,
+    MIN_QUOTA,
+    PRESSING,
+    Contention,
+    caps,
+    hurried,
+    pressed_for,
+    weights,
+)
 from enforcer.tree import cpu_tree, dues, members, with_room
 from tests.examples import examples
 from tests.unit.scheduler import Load, Tick, machine_for, simulate, snapshot
@@ -330,12 +339,23 @@ def test_room_is_never_taken_from_what_was_promised() -> None:
 def test_weights_are_in_proportion_to_guarantee_and_an_equal_share() -> None:
     host = {"system.slice": 100, "user.slice": 100}
     found = weights(TWO_CPUS, [A, B], [], host, PRESSED)
-    assert (found[WORKLOAD], found[ENGINE]) == (165, 10)
+    assert (found[WORKLOAD], found[ENGINE]) == (165, 40)
     assert found[A.unit] == round(132.5)
     assert found[B.unit] == round(32.5)
     assert found[next(iter(ancestors(B.unit)))] == found[B.unit]
     assert found[ROOT] == 1680
     assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 75
+
+
+def test_an_engine_that_goes_first_still_weighs_no_more_than_all_who_use_it() -> None:
+    def found(engine: float, contention: Contention = CALM) -> tuple[int, int]:
+        of = weights(config(cores=2, quota=1.8, engine=engine), [], [], {}, contention)
+        return of[WORKLOAD], of[ENGINE]
+
+    assert found(0.1) == (170, 40)
+    assert found(0.5) == (130, 130)
+    assert found(1.0) == (80, 100), "it is due more than they"
+    assert found(0.5, CAPPED) == (130, 50)
 
 
 def test_under_caps_who_was_promised_nothing_waits_for_the_others() -> None:
