@@ -42,11 +42,11 @@ PRESSED: Final = 6
 _MAX_WEIGHT: Final = 10_000
 _HURRY: Final = 8
 _WHOLE_CORE: Final = CORE * 9 // 10
-_HOST_FIRST: Final = 75
+_HOST_FIRST: Final = 60
 """Between two wishes. Beside containers that use all they may, a login takes 1.5 times as long as
-on an idle machine at 100, which every other slice has, and 1.05 at half of that; a ``docker ps``
-1.26 and 1.45 times, for the engine is one of us."""
-_ENGINE_FIRST: Final = 4
+on an idle machine at 100, which every other slice has, 1.4 at this, and 1.05 at 50; a ``docker ps``
+takes longer the less it is, for the engine is one of us."""
+_ENGINE_FIRST: Final = 8
 """Times what the engine is due, while no cap is in force. Beside hogs on two CPUs a ``docker ps``
 takes 1.29 times as long as idle if it weighs what it is due (20 against 130), 1.2 at 130."""
 _WEIGHT_PER_CORE: Final = 100

@@ -339,12 +339,12 @@ def test_room_is_never_taken_from_what_was_promised() -> None:
 def test_weights_are_in_proportion_to_guarantee_and_an_equal_share() -> None:
     host = {"system.slice": 100, "user.slice": 100}
     found = weights(TWO_CPUS, [A, B], [], host, PRESSED)
-    assert (found[WORKLOAD], found[ENGINE]) == (165, 40)
+    assert (found[WORKLOAD], found[ENGINE]) == (165, 80)
     assert found[A.unit] == round(132.5)
     assert found[B.unit] == round(32.5)
     assert found[next(iter(ancestors(B.unit)))] == found[B.unit]
     assert found[ROOT] == 1680
-    assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 75
+    assert weights(TWO_CPUS, [A, B], [], host)[ROOT] == 60
 
 
 def test_an_engine_that_goes_first_still_weighs_no_more_than_all_who_use_it() -> None:
@@ -352,7 +352,7 @@ def test_an_engine_that_goes_first_still_weighs_no_more_than_all_who_use_it() ->
         of = weights(config(cores=2, quota=1.8, engine=engine), [], [], {}, contention)
         return of[WORKLOAD], of[ENGINE]
 
-    assert found(0.1) == (170, 40)
+    assert found(0.1) == (170, 80)
     assert found(0.5) == (130, 130)
     assert found(1.0) == (80, 100), "it is due more than they"
     assert found(0.5, CAPPED) == (130, 50)
@@ -380,7 +380,7 @@ def test_one_thread_that_was_promised_a_core_and_never_sleeps_goes_before_all_ot
     assert found[A.unit] == found[user_slice(A.profile, A.user)] == round(132.5 * 8)
     assert (found[ROOT], found[WORKLOAD], found[ENGINE], found[B.unit]) == (840, 165, 10, 1)
     alone = weights(TWO_CPUS, [A, B], [], {}, replace(in_a_hurry, caps={}))
-    assert (alone[ROOT], alone[A.unit]) == (75, round(132.5))
+    assert (alone[ROOT], alone[A.unit]) == (60, round(132.5))
     assert not in_a_hurry.settles_as(CAPPED)
 
 
@@ -393,7 +393,7 @@ def test_the_host_goes_first_until_it_has_taken_from_a_promise_for_some_time() -
     assert short == [True] * PRESSING + [False] * (10 - PRESSING)
     # who was promised nothing has to give way
     history = simulate(TWO_CPUS, [B], {B.unit: Load(2)}, 10, host=host)
-    assert all(tick.used[B.unit] == pytest.approx(2 * 75 / 175, rel=0.02) for tick in history)
+    assert all(tick.used[B.unit] == pytest.approx(2 * 60 / 160, rel=0.02) for tick in history)
 
 
 def test_the_host_presses_no_more_once_it_has_hardly_had_to_wait_for_a_while() -> None:
