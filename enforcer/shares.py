@@ -52,11 +52,11 @@ takes 1.29 times as long as idle if it weighs what it is due (20 against 130), 1
 _WEIGHT_PER_CORE: Final = 100
 _HOST_SIDE_WEIGHT: Final = 1.2
 _HOST_WAITS: Final = 0.2
-"""Share of the time. Two threads of the host's, beside containers that take what they are due, wait
-for more than half of it."""
+"""Share of the time in which a task of the host's has to wait."""
 _IDLE_ENOUGH: Final = 0.25
-"""Share of the machine. While containers keep to caps, an eighth of two CPUs was idle though the
-host wanted both: the kernel is slow to move its threads where a capped one has just left."""
+"""Share of the machine. While containers keep to caps, more than a tenth of two CPUs was idle at
+many readings though the host wanted both: the kernel is slow to move its threads where a capped one
+has just left."""
 _GRAIN: Final = 1_000
 """Caps are whole milliseconds a second."""
 _ROOM_PER_MILLE: Final = 10
