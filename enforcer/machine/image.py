@@ -153,7 +153,8 @@ def npm_command(modules: NodeModules, folder: Path, path: str) -> Sequence[str]:
     (folder / "package-lock.json").write_text(modules.lock)
     quiet = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
     npm_ci = ("npm", "ci", "--omit=dev", "--ignore-scripts", *quiet, "--prefix", str(folder))
-    return ("env", f"PATH={path}", *npm_ci)
+    # its cache of compiled code would stay in /tmp
+    return ("env", f"PATH={path}", "NODE_DISABLE_COMPILE_CACHE=1", *npm_ci)
 
 
 def root_command(recipe: Recipe, folder: Path) -> Sequence[str]:

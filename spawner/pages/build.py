@@ -69,7 +69,13 @@ def _install(npm: str, folder: str) -> None:
     words = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
         finished = subprocess.run(
-            words, cwd=folder, capture_output=True, text=True, check=False, timeout=NPM_SECONDS
+            words,
+            cwd=folder,
+            env={**os.environ, "NODE_DISABLE_COMPILE_CACHE": "1"},  # that would stay in /tmp
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=NPM_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
         raise BuildError(
