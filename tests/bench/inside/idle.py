@@ -92,37 +92,16 @@ def _passes(tick_seconds: float) -> list[Row]:
     sampling = _cost(kernel.slices)
     read = _cost(each)
     whole = _cost(lambda: (kernel.slices(), kernel.host(), kernel.scopes()))
+    rows = {
+        "sampling pass of 100 leaves and what is above them": sampling,
+        "the same, every slice read by itself, as if none rested": read,
+        "sampling pass with the host's counters": whole,
+        "one tick, everything the daemon does counted in": tick_seconds,
+    }
     note = f"{len(names)} slices, {len(descriptors)} files"
     return [
-        Row(
-            what="sampling pass of 100 leaves and what is above them",
-            value=sampling * 1e3,
-            base=base * 1e3,
-            unit="ms CPU",
-            most=3.0,
-            note=note,
-        ),
-        Row(
-            what="the same, every slice read by itself, as if none rested",
-            value=read * 1e3,
-            base=base * 1e3,
-            unit="ms CPU",
-            most=3.0,
-        ),
-        Row(
-            what="sampling pass with the host's counters",
-            value=whole * 1e3,
-            base=base * 1e3,
-            unit="ms CPU",
-            most=3.0,
-        ),
-        Row(
-            what="one tick, everything the daemon does counted in",
-            value=tick_seconds * 1e3,
-            base=base * 1e3,
-            unit="ms CPU",
-            most=3.0,
-        ),
+        Row(what=what, value=cost * 1e3, base=base * 1e3, unit="ms CPU", most=3.0, note=note)
+        for what, cost in rows.items()
     ]
 
 
