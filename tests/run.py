@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.examples import HURRIED
 
 PURE_TIER = "the pure tier"
 LINT_SECONDS = 300.0
+_ENDING_SECONDS = 30.0
 
 # It has a script but cannot be run with -m, and the script's place is nobody's business.
 _IMPORT_LINTER = "import sys; from importlinter.cli import lint_imports as run; sys.exit(run())"
@@ -126,7 +129,10 @@ def run(request: Request, checkout: Path) -> int:
         results.append(_host_packages())
         if results[-1].failed:
             request = replace(request, fast=True)
-    tests, closing_line = _tests(request, checkout)
+    # what -k or --lf leaves may need no machine
+    early = request.slow and request.whole and not request.paths
+    with _machine_in_the_making(checkout) if early else nullcontext():
+        tests, closing_line = _tests(request, checkout)
     results += tests
     if request.covered:
         results.append(_coverage(checkout, tests_failed=tests[0].failed))
@@ -183,6 +189,31 @@ def _host_packages() -> Result:
         print(f"  What to do: {error.hint}", flush=True)
         verdict = "FAILED"
     return Result("host packages", verdict, time.monotonic() - started)
+
+
+@contextmanager
+def _machine_in_the_making(checkout: Path) -> Iterator[None]:
+    """Have the virtual machine built while the tests that need none run.
+
+    It gives way to them, and is only ahead of its time: the first test that needs the machine waits
+    for it, shows that, and builds it again, aloud, if this came to nothing.
+    """
+    words = ("nice", "-n", "10", sys.executable, "-m", "enforcer.machine", "--hub", "prepare")
+    with subprocess.Popen(
+        words,
+        cwd=checkout,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C reaches it once, from here
+    ) as process:
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)  # as Ctrl-C: what it started ends too
+            try:
+                process.wait(_ENDING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _tests(request: Request, checkout: Path) -> tuple[list[Result], str]:
