@@ -115,6 +115,8 @@ async def _serve(
 ) -> None:
     daemon = controller.config.daemon
     peers = Peers(world.host, world.clock, lambda: controller.config.daemon.hub_users)
+    stack.push_async_callback(peers.close)
+    await peers.learn()
     metrics = Metrics(controller.published)
     finishing = Finishing()
     api = Server(

@@ -41,6 +41,7 @@ class ApiUnderTest:
         listener.bind(str(self.path))
         listener.listen(512)
         self.server = self._made()
+        await self.peers.learn()
         await self.server.start(listener)
 
     def _made(self) -> Server:
@@ -87,3 +88,4 @@ async def serving(
     finally:
         await under_test.finishing.wait(1)
         await under_test.server.stop()
+        await under_test.peers.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 
 import pytest
 
@@ -33,7 +35,9 @@ async def test_a_hub_user_acts_for_anyone_and_is_not_root() -> None:
 
 @pytest.mark.asyncio
 async def test_a_user_called_like_a_hub_user_elsewhere_is_nobody_special() -> None:
-    peer = await peers(FakeHost(users={"ada": 1000}), "hub").peer(1000)
+    known = peers(FakeHost(users={"ada": 1000}), "hub")
+    peer = await known.peer(1000)
+    await known.close()
     assert peer.may_act_for("ada")
     assert not peer.may_act_for("Ada")
     assert not peer.may_act_for("")
@@ -61,33 +65,110 @@ async def test_a_name_is_believed_for_a_minute() -> None:
     assert (await known.peer(1000)).name == "eve"
 
 
-def test_a_hub_user_made_later_is_exempt_within_a_minute_and_a_reload_at_once() -> None:
-    host, clock = FakeHost(users={}), FakeClock()
+@pytest.mark.asyncio
+async def test_a_hub_user_made_later_may_act_within_a_minute_and_after_a_reload_at_once() -> None:
+    host, clock = FakeHost(users={"eve": 900}), FakeClock()
     hub_users = ["hub"]
     known = Peers(host, clock, lambda: tuple(hub_users))
-    assert not known.exempt(900)
+    assert not (await known.peer(900)).privileged
     host.users = {"hub": 900, "other": 901}
     clock.advance(61)
-    assert known.exempt(900)
+    assert (await known.peer(900)).privileged
     hub_users[:] = ["other"]
-    assert not known.exempt(900)
-    assert known.exempt(901)
+    assert not (await known.peer(900)).privileged
+    assert (await known.peer(901)).privileged
 
 
-def test_a_user_database_that_hangs_leaves_the_hub_exempt_as_it_was() -> None:
-    class Hanging(FakeHost):
-        def user_id(self, user: str) -> int | None:
-            if not self.users:
-                raise UnavailableError("host.users", f"who is {user}?")
-            return FakeHost.user_id(self, user)
-
-    host, clock = Hanging(users={"hub": 900}), FakeClock()
+@pytest.mark.asyncio
+async def test_whoever_has_the_uid_of_a_hub_user_that_is_gone_is_nobody_special() -> None:
+    host, clock = FakeHost(users={"hub": 900}), FakeClock()
     known = peers(host, "hub", clock=clock)
-    assert known.exempt(900)
-    host.users = {}
+    assert (await known.peer(900)).privileged
+    host.users = {"eve": 900}
     clock.advance(61)
+    assert not (await known.peer(900)).privileged
+
+
+class HangingHost(FakeHost):
+    """A host whose user database does not answer for `hanging`, and takes as long as it likes."""
+
+    def __init__(self, users: dict[str, int], *hanging: str) -> None:
+        super().__init__(users=users)
+        self.hanging = set(hanging)
+        self.asked: list[str] = []
+        self.gives_up = threading.Event()
+
+    def user_id(self, user: str) -> int | None:
+        self.asked.append(user)
+        if user in self.hanging:
+            self.gives_up.wait(10)
+            raise UnavailableError("host.users", f"who is {user}?")
+        return super().user_id(user)
+
+
+@pytest.mark.asyncio
+async def test_a_user_database_that_hangs_leaves_the_hub_exempt_as_it_was() -> None:
+    host, clock = HangingHost({"hub": 900}), FakeClock()
+    host.gives_up.set()
+    known = peers(host, "hub", clock=clock)
+    await known.learn()
     assert known.exempt(900)
-    assert not peers(Hanging(users={}), "hub").exempt(900)
+    host.hanging = {"hub"}
+    clock.advance(61)
+    await known.learn()
+    assert known.exempt(900)
+    unknown = peers(host, "hub")
+    await unknown.learn()
+    assert not unknown.exempt(900)
+
+
+@pytest.mark.asyncio
+async def test_a_hub_user_nobody_tells_of_leaves_the_others_theirs_and_is_asked_for_again_soon(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host, clock = HangingHost({"hub": 900, "far": 901}, "far"), FakeClock()
+    host.gives_up.set()
+    known = peers(host, "hub", "far", clock=clock)
+    await known.learn()
+    assert (await known.peer(900)).privileged
+    assert not (await known.peer(901)).privileged
+    clock.advance(2)
+    await known.learn()
+    assert sorted(host.asked) == ["far", "far", "hub"]
+    assert len(caplog.messages) == 1, "it is told once, not at each try"
+    host.hanging.clear()
+    clock.advance(2)
+    assert (await known.peer(901)).privileged
+
+
+@pytest.mark.asyncio
+async def test_while_a_hub_user_is_looked_up_the_loop_goes_on_and_nobody_else_waits() -> None:
+    host = HangingHost({"hub": 900, "far": 901, "ada": 1000}, "far")
+    known = peers(host, "hub", "far")
+    try:
+        async with asyncio.timeout(1):
+            assert not known.exempt(1000)
+            assert not (await known.peer(1000)).privileged
+            assert (await known.peer(900)).privileged
+        waiting = asyncio.create_task(known.peer(901))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        host.hanging.clear()
+    finally:
+        host.gives_up.set()
+    assert not (await waiting).privileged
+    await known.close()
+
+
+@pytest.mark.asyncio
+async def test_a_look_up_under_way_ends_with_the_daemon() -> None:
+    host = HangingHost({}, "far")
+    known = peers(host, "far")
+    known.exempt(1000)
+    await asyncio.sleep(0.05)
+    assert host.asked == ["far"]
+    await known.close()
+    host.gives_up.set()
 
 
 def test_the_kernel_tells_the_uid() -> None:
