@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
@@ -133,12 +133,11 @@ def _add_fixed(tree: _Tree, world: World) -> None:
     """Add the four slices that have a unit file on disk."""
     config = world.config
     quota = config.quota
-    cores = config.capacity.cores
-    first = cores - quota.cpu // CORE
+    last = config.capacity.last_cpus(quota.cpu // CORE)
     limits = {
         ROOT: Limits(
             cpu_quota=None if quota.whole_cores else quota_of(quota.cpu),
-            cpus=_cpu_list(first, cores - 1) if quota.whole_cores else "",
+            cpus=_cpu_list(last) if quota.whole_cores else "",
             memory_max=pages_of(quota.memory),
             swap_max=pages_of(quota.swap),
             tasks_max=quota.tasks,
@@ -267,5 +266,12 @@ def pages_of(amount: int) -> Bytes:
     return Bytes(amount // PAGE * PAGE)
 
 
-def _cpu_list(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
+def _cpu_list(numbers: Sequence[int]) -> str:
+    """Return ascending numbers as the kernel will show them again: ``2-3,6``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -10,10 +10,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 import psutil
 
+from enforcer.adapters.properties import parse_cpu_list
 from enforcer.errors import UnavailableError
 from enforcer.model import Capacity
 from enforcer.quantities import Bytes
@@ -39,10 +41,12 @@ class PsutilHost:
 
     def capacity(self) -> Capacity:
         """Return what the host has: every CPU that is online, whatever this process may run on."""
+        online = online_cpus()
         return Capacity(
-            cores=psutil.cpu_count(logical=True) or 1,
+            cores=len(online) or psutil.cpu_count(logical=True) or 1,
             memory=Bytes(psutil.virtual_memory().total),
             swap=Bytes(psutil.swap_memory().total),
+            online=online,
         )
 
     def groups(self, user: str) -> tuple[str, ...]:
@@ -68,6 +72,14 @@ class PsutilHost:
             UnavailableError: as `groups`.
         """
         return self._ids.get(user)
+
+
+def online_cpus(listed: Path = Path("/sys/devices/system/cpu/online")) -> tuple[int, ...]:
+    """Return the numbers of the CPUs that are online; none where the kernel does not list them."""
+    try:
+        return tuple(sorted(parse_cpu_list(listed.read_text())))
+    except FileNotFoundError:  # no /sys, as in some sandboxes
+        return ()
 
 
 def host_groups(user: str) -> tuple[str, ...]:

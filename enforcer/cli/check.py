@@ -109,7 +109,7 @@ def described_capacity(options: argparse.Namespace) -> Capacity:
             raise InvalidError(
                 "cores.invalid", f"--cores {options.cores} is no machine", "1 or more"
             )
-        capacity = replace(capacity, cores=options.cores)
+        capacity = replace(capacity, cores=options.cores, online=())
     if options.memory is not None:
         capacity = replace(capacity, memory=parse_bytes(options.memory))
     if options.swap is not None:

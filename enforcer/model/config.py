@@ -12,16 +12,25 @@ from enforcer.quantities import CORE, Bytes, Cpus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What the host has: whole cores, bytes of memory, bytes of swap."""
+    """What the host has: whole cores, bytes of memory, bytes of swap.
+
+    online: the numbers of its CPUs, ascending; with gaps where some are off, as hyperthreads may
+    be. Empty: the first `cores` numbers.
+    """
 
     cores: int
     memory: Bytes
     swap: Bytes = Bytes(0)
+    online: tuple[int, ...] = ()
 
     @property
     def cpus(self) -> Cpus:
         """The cores, as an amount of CPU."""
         return Cpus(self.cores * CORE)
+
+    def last_cpus(self, count: int) -> tuple[int, ...]:
+        """Return the numbers of so many CPUs, the last that are online."""
+        return (self.online or tuple(range(self.cores)))[self.cores - count :]
 
 
 class AdmissionMode(enum.StrEnum):

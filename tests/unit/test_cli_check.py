@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from enforcer import cli
+from enforcer.cli.check import described_capacity
 from enforcer.errors import EnforcerError
 from tests.unit.configs import VALID
 
@@ -24,6 +26,11 @@ def test_a_right_file_shows_what_it_comes_to(
     )
     large = next(line for line in lines if line.startswith("Large"))
     assert large.split()[:3] == ["Large", "10", "40G"]
+
+
+def test_a_described_machine_has_the_cpus_it_is_said_to_have() -> None:
+    described = described_capacity(Namespace(cores=40, memory=None, swap=None))
+    assert described.last_cpus(2) == (38, 39)
 
 
 def test_all_mistakes_come_at_once_with_their_lines(

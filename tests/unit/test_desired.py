@@ -175,6 +175,21 @@ def test_whole_cores_are_the_last_ones_in_place_of_a_quota() -> None:
     assert desired(one, [], NOBODY, totals={}).slices[ROOT].limits.cpus == "1"
 
 
+@pytest.mark.parametrize(
+    ("online", "last_three"),
+    [
+        ((0, 2, 4, 6), "2,4,6"),
+        ((0, 1, 2, 3), "1-3"),
+        ((0, 1, 6, 7), "1,6-7"),
+        ((0, 5, 6, 9), "5-6,9"),
+    ],
+)
+def test_whole_cores_are_such_as_are_online(online: tuple[int, ...], last_three: str) -> None:
+    whole = config(cores=4, quota=3, adopted=0.5, whole_cores=True)
+    gaps = replace(whole, capacity=replace(whole.capacity, online=online))
+    assert desired(gaps, [], NOBODY, totals={}).slices[ROOT].limits.cpus == last_three
+
+
 def test_throttling_before_the_limit_is_set_only_below_it() -> None:
     slow = config(replace(SMALL, mem_throttle=gib(3)))
     for limit, high in ((4.0, gib(3)), (3.0, None)):

@@ -5,11 +5,12 @@ import pwd
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from enforcer.adapters.clock import SystemClock
-from enforcer.adapters.host import BoundedLookups, PsutilHost
+from enforcer.adapters.host import BoundedLookups, PsutilHost, online_cpus
 from enforcer.errors import UnavailableError
 from enforcer.ports import Clock, Host
 
@@ -26,6 +27,14 @@ def test_the_capacity_is_the_machines_and_not_this_processs() -> None:
         os.sched_setaffinity(0, before)
     assert whole.cores >= len(before)
     assert whole.memory > 0
+
+
+def test_cpus_that_are_online_are_told_by_their_numbers(tmp_path: Path) -> None:
+    assert HOST.capacity().cores == len(HOST.capacity().online) == os.sysconf("SC_NPROCESSORS_ONLN")
+    listed = tmp_path / "online"
+    listed.write_text("0,2-3,10\n")
+    assert online_cpus(listed) == (0, 2, 3, 10)
+    assert online_cpus(tmp_path / "missing") == ()
 
 
 def test_root_is_known_by_name_and_by_number() -> None:
