@@ -143,7 +143,11 @@ def _with_limits(
         cpus=own.cpus,
     )
     return DesiredSlice(
-        unit=one.unit, limits=limits, description=one.description, lasting=one.lasting
+        unit=one.unit,
+        limits=limits,
+        description=one.description,
+        lasting=one.lasting,
+        capped=cpu_quota != own.cpu_quota,
     )
 
 

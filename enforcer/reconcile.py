@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, NamedTuple
 
 from enforcer.easing import Easing, Known, ease
 from enforcer.model import (
@@ -53,7 +53,8 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
 
     A field differs if the kernel's number does. It is drift if the kernel's number is not what we
     set last either; for a unit that `known` does not have, it is a change.
-    A lasting slice with nothing on disk is set as a whole, whatever the kernel holds.
+    A lasting slice with nothing on disk is set as a whole, whatever the kernel holds. But a CPU cap
+    is not for good, on no slice: after a boot nobody might be there to lift it.
     """
     eased, deferred = ease(desired, observed, known, easing)
     there = observed.cgroups
@@ -98,7 +99,7 @@ def _set_for_good(
 ) -> Iterable[SetLimits]:
     """Return what sets all of a slice's limits: they are not on disk, whatever the kernel holds.
 
-    But a memory limit that waits: what the kernel has instead is not for good.
+    But a memory limit that waits, and a cap: what the kernel has instead is not for good.
     """
     for unit, one in desired.slices.items():
         if not one.lasting or unit not in observed.unlasting or unit not in observed.cgroups:
@@ -108,6 +109,8 @@ def _set_for_good(
             unused.add("io_weight")
         if not kernel.cpus and not one.limits.cpus:
             unused.add("cpus")
+        if one.capped:
+            unused.add("cpu_quota")
         if unit in waiting:
             unused.add("memory_max")
         yield SetLimits(
@@ -122,15 +125,16 @@ def _set_for_good(
 def _set_limits(
     one: DesiredSlice, kernel: Limits, known: Known
 ) -> tuple[Iterable[SetLimits], Iterable[SetLimits], Iterable[SetLimits]]:
-    """Return a floor that is lowered, what grows and what shrinks, each apart by cause."""
-    lowered: dict[Cause, list[str]] = {}
-    growing: dict[Cause, list[str]] = {}
-    shrinking: dict[Cause, list[str]] = {}
+    """Return a floor that is lowered, what grows and what shrinks, each apart by manner."""
+    lowered: dict[_Manner, list[str]] = {}
+    growing: dict[_Manner, list[str]] = {}
+    shrinking: dict[_Manner, list[str]] = {}
     for name in differing_limits(one.limits, kernel):
         phase = growing
         if _shrinks(name, one.limits, kernel):
             phase = lowered if name == "memory_min" else shrinking
-        phase.setdefault(_cause(one.unit, name, kernel, known), []).append(name)
+        manner = _Manner(_cause(one.unit, name, kernel, known), _lasts(one, name))
+        phase.setdefault(manner, []).append(name)
     return _actions(one, lowered), _actions(one, growing), _actions(one, shrinking)
 
 
@@ -143,16 +147,31 @@ def differing_limits(wanted: Limits, kernel: Limits) -> tuple[str, ...]:
     return tuple(name for name in wanted.changed_from(kernel) if name != unused)
 
 
-def _actions(one: DesiredSlice, fields: Mapping[Cause, list[str]]) -> Iterable[SetLimits]:
+class _Manner(NamedTuple):
+    """Fields that are set for the same cause, and for as long, are set at once."""
+
+    cause: Cause
+    lasting: bool
+
+
+def _lasts(one: DesiredSlice, name: str) -> bool:
+    """Tell whether a field is set for good.
+
+    The release of a cap is, so that no cap of the past comes back, whoever kept it.
+    """
+    return one.lasting and not (one.capped and name == "cpu_quota")
+
+
+def _actions(one: DesiredSlice, fields: Mapping[_Manner, list[str]]) -> Iterable[SetLimits]:
     return [
         SetLimits(
             unit=one.unit,
             limits=one.limits,
             fields=tuple(names),
-            cause=cause,
-            lasting=one.lasting,
+            cause=manner.cause,
+            lasting=manner.lasting,
         )
-        for cause, names in fields.items()
+        for manner, names in fields.items()
     ]
 
 

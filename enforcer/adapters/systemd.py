@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -202,7 +203,16 @@ class SystemdActuator:
             _check(await self._ask("revert", unit=unit), unit)
 
     async def _set(self, unit: UnitName, wanted: dict[str, object], *, lasting: bool) -> Reply:
-        return await self._ask("set_properties", unit=unit, properties=wanted, runtime=not lasting)
+        """Set properties; what is set for good, also in place of what was until the next boot.
+
+        That does not count as long as there is the other, and would again once it is removed.
+        """
+        ask = partial(self._ask, "set_properties", unit=unit, properties=wanted)
+        if lasting and (self._runtime / f"{unit}.d").is_dir():
+            reply = await ask(runtime=True)
+            if reply.error:
+                return reply
+        return await ask(runtime=not lasting)
 
     async def _verify(self, unit: UnitName, limits: Limits, fields: Sequence[str]) -> bool:
         """Wait until the kernel holds the values; False if the slice vanished meanwhile.

@@ -21,6 +21,8 @@ class DesiredSlice:
     description: str
     lasting: bool = False
     """Has a unit file on disk (the four top slices): changes are kept over a reboot."""
+    capped: bool = False
+    """The CPU quota is a cap, for as long as others need it: of a lasting slice it is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,7 +21,7 @@ from enforcer.api.types import LeaseReply
 from enforcer.model import Claim, LeaseState, Resize
 from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, cgroup_path, profile_slice
 from enforcer.quantities import CORE, Bytes, Cpus
-from tests.machine.lab import CGROUPS, SOCKET, Lab
+from tests.machine.lab import CGROUPS, SOCKET, Lab, until
 
 CONFIG: Final = (Path(__file__).parent / "enforcer.toml").read_text()
 """Here with the tick that everybody has who says nothing of it."""
@@ -107,11 +109,60 @@ def test_quotas_are_exact_guarantees_are_real_and_everybody_is_answered(lab: Lab
     assert not wrong, "\n".join((*wrong, lab.journal()))
 
 
-def _place(lab: Lab) -> Leases:
+def test_a_cap_on_the_engine_is_not_on_disk_and_does_not_come_back(lab: Lab) -> None:
+    leases = _place(lab, {"ann": "Wide", "bea": "Wide"})
+    _promise(lab, leases, {"ann": 1.0})
+    _spin(lab, leases, {"ann": 1, "bea": 4})
+    _spin_engine(lab, 2)
+    until(lambda: _capped(lab))
+    assert not re.search(r"CPUQuota=.*\d", lab.guest.run(f"cat {_on_disk('/etc')}/*").stdout)
+    with _daemon_stopped(lab):
+        # what a boot finds: nothing in /run, and perhaps no daemon that works
+        lab.guest.run(f"rm -r {_on_disk('/run')} && systemctl daemon-reload")
+        assert _quota(lab) == "infinity"
+    until(lambda: _capped(lab))
+    lab.guest.run("systemctl daemon-reload")
+    until(lambda: _capped(lab))
+    lab.rest()
+    until(lambda: not _capped(lab))
+    with _daemon_stopped(lab):
+        for change in ("true", f"rm -r {_on_disk('/etc')}"):
+            lab.guest.run(f"{change} && systemctl daemon-reload")
+            assert _quota(lab) == "infinity"
+            assert not _capped(lab)
+
+
+def _capped(lab: Lab) -> bool:
+    return not lab.read(ENGINE, "cpu.max").startswith("max")
+
+
+def _on_disk(where: str) -> str:
+    """Return where PID 1 keeps what was set on the engine: for good, or until the next boot."""
+    return f"{where}/systemd/system.control/{ENGINE}.d"
+
+
+def _quota(lab: Lab) -> str:
+    """Return the engine's quota as PID 1 has it."""
+    show = ["systemctl", "show", "--property=CPUQuotaPerSecUSec", "--value", ENGINE]
+    return lab.guest.run(show).stdout.strip()
+
+
+@contextmanager
+def _daemon_stopped(lab: Lab) -> Iterator[None]:
+    """Have the daemon put nothing back."""
+    pid = str(lab.daemon_pid())
+    lab.guest.run(["kill", "-STOP", pid])
+    try:
+        yield
+    finally:
+        lab.guest.run(["kill", "-CONT", pid])
+
+
+def _place(lab: Lab, people: Mapping[str, str] = PEOPLE) -> Leases:
     """Give everybody a container, all at the same time: that is what costs most here."""
     claims = [
         Claim(user=user, profile=profile, cpu_guarantee=_cpus(0), mem_guarantee=Bytes(0))
-        for user, profile in PEOPLE.items()
+        for user, profile in people.items()
     ]
     leases = [lab.client.claim(claim) for claim in claims]
     with ThreadPoolExecutor() as pool:

@@ -46,7 +46,8 @@ class Directories:
         self._behave(unit)
         if "unknown" in unit:
             raise CallError(NO_SUCH_UNIT, f"{unit} is not loaded")
-        (self._root / "log").write_text(f"{unit} {'runtime' if runtime else 'lasting'}\n")
+        with (self._root / "log").open("a") as log:
+            log.write(f"{unit} {'runtime' if runtime else 'lasting'}\n")
         if self._directory(unit).is_dir():
             self._write(unit, properties)
 

@@ -335,6 +335,24 @@ async def test_what_was_set_on_an_earlier_slice_of_that_name_is_removed(commands
 
 
 @pytest.mark.asyncio
+async def test_what_is_set_for_good_leaves_nothing_else_to_come_back(commands: Commands) -> None:
+    root = commands.root
+    client = SystemdActuator(root, runtime=root / "control", command=commands)
+    await client.create_slice(spec(ROOT, lasting=True, limits=Limits()))
+    (root / "control" / f"{ROOT}.d").mkdir(parents=True)
+    assert await client.set_limits(ROOT, LIMITS, ("tasks_max",), lasting=False)
+    assert await client.set_limits(ROOT, LIMITS, ("tasks_max",), lasting=True)
+    said = read(commands, "log").splitlines()
+    assert said == [f"{ROOT} {how}" for how in ("lasting", "runtime", "runtime", "lasting")]
+    refused = UnitName("jupyter-refuse.slice")
+    (root / ROOT / refused).mkdir()
+    (root / "control" / f"{refused}.d").mkdir()
+    with pytest.raises(UnavailableError, match="Invalid argument"):
+        await client.set_limits(refused, LIMITS, ("tasks_max",), lasting=True)
+    await client.close()
+
+
+@pytest.mark.asyncio
 async def test_what_is_on_disk_is_looked_up_there(commands: Commands) -> None:
     client = SystemdActuator(commands.root, lasting=commands.root / "control", command=commands)
     assert not client.is_lasting(ROOT)

@@ -156,6 +156,7 @@ def test_a_cap_lowers_the_quota_and_never_raises_it() -> None:
     assert found[ALICE.unit].limits.cpu_quota == cpus(0.7)
     assert found[BOB.unit].limits.cpu_quota == cpus(4)
     assert found[ENGINE].limits.cpu_quota == cpus(0.3)
+    assert {unit for unit, one in found.items() if one.capped} == {ALICE.unit, ENGINE}
 
 
 def test_quotas_are_what_the_kernel_can_show_again() -> None:
@@ -212,17 +213,19 @@ def test_nothing_of_a_slices_own_is_lost_where_its_weight_and_floor_are_added() 
     every = replace(SMALL, mem_throttle=gib(1), swap_limit=gib(1), tasks_limit=200, io_weight=300)
     full = config(every, LARGE, whole_cores=True)
     world = World(config=full, live=(ALICE, BOB), kept=(), observed=NOBODY, totals=TOTALS)
-    found = desired(full, world.live, NOBODY, totals=TOTALS).slices
+    capped = Contention(caps={BOB.unit: cpus(1)})
+    found = desired(full, world.live, NOBODY, totals=TOTALS, contention=capped).slices
     set_somewhere: set[str] = set()
     for unit, own in slice_tree(world, frozenset()).items():
         made = found[unit]
         added = replace(
             own.limits,
+            cpu_quota=cpus(1) if unit == BOB.unit else own.limits.cpu_quota,
             cpu_weight=made.limits.cpu_weight,
             memory_min=made.limits.memory_min,
             io_weight=made.limits.io_weight,
         )
-        assert made == replace(own, limits=added)
+        assert made == replace(own, limits=added, capped=unit == BOB.unit)
         set_somewhere |= {
             field.name
             for value in (made, made.limits)

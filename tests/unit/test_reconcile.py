@@ -204,6 +204,50 @@ def test_a_cap_and_its_release_are_shares() -> None:
         assert {unit for unit, _, _ in fields(actions)} == {ALICE.unit, ENGINE}
 
 
+def _quotas(actions: Iterable[Action]) -> list[tuple[UnitName, Cause, bool]]:
+    """Of which slices the CPU quota is set, why, and whether for good."""
+    sets = (one for one in actions if isinstance(one, SetLimits) and "cpu_quota" in one.fields)
+    return [(one.unit, one.cause, one.lasting) for one in sets]
+
+
+@pytest.mark.parametrize("unit", [ENGINE, ADOPTED])
+def test_a_cap_is_not_for_good_and_its_release_is(unit: UnitName) -> None:
+    free, capped = wish(ALICE), wish(ALICE, caps={unit: cpus(0.5)})
+    tighter = wish(ALICE, caps={unit: cpus(0.4)})
+    for before, after, lasting in (
+        (free, capped, False),
+        (capped, tighter, False),
+        (tighter, free, True),
+    ):
+        actions = act(after, observed(as_desired(before)), known_of(before, [unit]))
+        assert _quotas(actions) == [(unit, Cause.SHARE, lasting)]
+
+
+def test_a_cap_that_is_put_back_is_not_for_good_while_what_else_is_put_back_is() -> None:
+    capped = wish(ALICE, caps={ADOPTED: cpus(0.5)})
+    world = _bent(capped, ADOPTED, cpu_quota=None, swap_max=None)
+    found = act(capped, world, known_of(capped, [ADOPTED]))
+    lasting = {one.fields: one.lasting for one in found if isinstance(one, SetLimits)}
+    assert lasting == {("cpu_quota",): False, ("swap_max",): True}
+    assert {cause for _, _, cause in fields(found)} == {Cause.DRIFT}
+
+
+def test_a_cap_in_force_is_not_set_for_good_with_the_rest() -> None:
+    capped = wish(ALICE, caps={ENGINE: cpus(0.5)})
+    world = replace(observed(as_desired(capped)), unlasting=frozenset({ENGINE}))
+    (action,) = act(capped, world, known_of(capped, [ENGINE]))
+    assert isinstance(action, SetLimits)
+    assert action.lasting
+    assert "memory_min" in action.fields
+    assert "cpu_quota" not in action.fields
+
+
+def test_a_cap_that_was_kept_by_mistake_is_lifted_for_good() -> None:
+    capped = wish(ALICE, caps={ENGINE: cpus(0.5)})
+    actions = act(wish(ALICE), observed(as_desired(capped)))
+    assert _quotas(actions) == [(ENGINE, Cause.CHANGED, True)]
+
+
 def test_one_slice_is_told_apart_by_cause_and_by_direction_and_repairs_come_first() -> None:
     before = wish(ALICE)
     smaller = replace(ALICE, grant=replace(ALICE.grant, mem_limit=gib(3), cpu_limit=cpus(3)))
