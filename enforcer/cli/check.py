@@ -19,7 +19,7 @@ from enforcer.cli.words import parser
 from enforcer.config import ConfigError, Mistake, parse_config
 from enforcer.errors import InvalidError, UnavailableError
 from enforcer.model import Capacity, Config
-from enforcer.quantities import CORE, Bytes, Cpus, parse_bytes
+from enforcer.quantities import CORE, PAGE, Bytes, Cpus, parse_bytes
 from enforcer.show.text import BAD, cores, left, memory, right, table, word
 
 MOST_BYTES = 1024 * 1024
@@ -112,6 +112,10 @@ def described_capacity(options: argparse.Namespace) -> Capacity:
         capacity = replace(capacity, cores=options.cores, online=())
     if options.memory is not None:
         capacity = replace(capacity, memory=parse_bytes(options.memory))
+        if capacity.memory < PAGE:
+            raise InvalidError(
+                "memory.invalid", f"--memory {options.memory} is no machine", "such as 512G"
+            )
     if options.swap is not None:
         capacity = replace(capacity, swap=parse_bytes(options.swap))
     return capacity

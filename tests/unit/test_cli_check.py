@@ -33,6 +33,12 @@ def test_a_described_machine_has_the_cpus_it_is_said_to_have() -> None:
     assert described.last_cpus(2) == (38, 39)
 
 
+@pytest.mark.parametrize(("flag", "value"), [("cores", "0"), ("memory", "0"), ("memory", "1 B")])
+def test_a_machine_with_nothing_in_it_is_refused(tmp_path: Path, flag: str, value: str) -> None:
+    with pytest.raises(EnforcerError, match=f"--{flag} {value} is no machine"):
+        cli.main(["check", _file(tmp_path, VALID), f"--{flag}", value])
+
+
 def test_all_mistakes_come_at_once_with_their_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
