@@ -109,16 +109,13 @@ class Reporter:
             HTTPClientError, OSError: the hub does not answer.
         """
         news = {server: at for server, at in busy.items() if at > self._told.get(server, 0.0)}
-        for user in dict.fromkeys(user for user, _ in news):
-            servers = {server: at for (whose, server), at in news.items() if whose == user}
-            await self._post(user, servers)
+        # each by itself: the hub refuses all of a request that names one it does not know
+        for (user, server), at in news.items():
+            await self._post(user, server, at)
         self._told = {**busy}
 
-    async def _post(self, user: str, servers: Mapping[str, float]) -> None:
-        times = {
-            name: {"last_activity": datetime.fromtimestamp(at, UTC).isoformat()}
-            for name, at in servers.items()
-        }
+    async def _post(self, user: str, server: str, at: float) -> None:
+        times = {server: {"last_activity": datetime.fromtimestamp(at, UTC).isoformat()}}
         request = HTTPRequest(
             f"{self._url}/users/{quote(user, safe='')}/activity",
             method="POST",

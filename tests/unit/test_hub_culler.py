@@ -75,7 +75,10 @@ class FakeHub:
     async def _active(self, request: web.Request) -> web.Response:
         if self.refuse is not None:
             return web.Response(status=self.refuse)
-        for name, told in (await request.json())["servers"].items():
+        servers = (await request.json())["servers"]
+        if not servers.keys() <= {*self.servers}:
+            return web.Response(status=400)  # as the hub does: then nothing of it counts
+        for name, told in servers.items():
             self.activity[name] = datetime.fromisoformat(told["last_activity"])
         return web.Response(status=200)
 
@@ -147,6 +150,20 @@ async def test_what_computes_is_spared_and_told_to_the_hub_and_what_does_not_is_
     assert hub.deleted == [""]
     assert hub.activity.keys() == {"two words"}
     assert now - 200 < hub.activity["two words"].timestamp() < now
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_the_hub_does_not_know_hides_no_other(tmp_path: Path) -> None:
+    hub = FakeHub(servers=("known",))
+    async with serving(parse(), tmp_path) as api:
+        now = time.time()
+        for name in ("by hand", "known"):
+            lease, _ = await api.operations.claim(Claim(user="alice", server=name, profile="Tiny"))
+            api.operations.bind(lease.id, lease.id * 2)
+            api.operations.samples[lease.id] = [used(now - 30, 1.0), used(now - 15, 1.0)]
+        async with culling(hub, api.path):
+            await until(lambda: bool(hub.activity))
+    assert hub.activity.keys() == {"known"}
 
 
 @pytest.mark.asyncio
