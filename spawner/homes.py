@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import pwd
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,8 +14,6 @@ from enforcer.errors import ForbiddenError, NotFoundError, UnavailableError
 
 _SECONDS: Final = 20.0
 """The host's accounts may come from a directory service."""
-_THREADS: Final = ThreadPoolExecutor(4, thread_name_prefix="accounts")
-"""Our own: a directory service that hangs would use up the hub's, which looks up hosts in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,39 @@ class Account:
         return self
 
 
+class Accounts:
+    """Asks a directory service that may hang: about each user in a thread of its own.
+
+    In the hub's threads it would use up those in which the hub looks up hosts; in few, users who
+    are in no directory would wait for those who are. And none keeps the hub from ending.
+    """
+
+    def __init__(self, look_up: Callable[[str], Account | None]) -> None:
+        self._look_up = look_up
+        self._asked: dict[str, Future[Account | None]] = {}
+
+    async def find(self, user: str) -> Account | None:
+        """Return what is said of a user; whoever asks while it is being looked up waits with it."""
+        answer = self._asked.get(user)
+        if answer is None:
+            answer = self._asked[user] = Future()
+            answer.set_running_or_notify_cancel()  # whoever gives up does not take it from others
+            threading.Thread(
+                target=self._ask, args=(user, answer), name="accounts", daemon=True
+            ).start()
+        return await asyncio.wrap_future(answer)
+
+    def _ask(self, user: str, answer: Future[Account | None]) -> None:
+        try:
+            found = self._look_up(user)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits gets it
+            del self._asked[user]
+            answer.set_exception(error)
+        else:
+            del self._asked[user]
+            answer.set_result(found)
+
+
 async def find_account(user: str) -> Account:
     """Look a user up.
 
@@ -52,7 +85,7 @@ async def find_account(user: str) -> Account:
     """
     try:
         async with asyncio.timeout(_SECONDS):
-            entry = await asyncio.get_running_loop().run_in_executor(_THREADS, _entry, user)
+            entry = await _ACCOUNTS.find(user)
     except TimeoutError:
         raise UnavailableError(
             "account.timeout", "the host's accounts cannot be looked up: no answer in time"
@@ -72,3 +105,6 @@ def _entry(user: str) -> Account | None:
     except (KeyError, ValueError):  # a NUL in the name is a ValueError
         return None
     return Account(found.pw_uid, found.pw_gid)
+
+
+_ACCOUNTS: Final = Accounts(_entry)
