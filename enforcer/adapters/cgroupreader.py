@@ -39,8 +39,11 @@ _NEVER: Final = b"never read"
 _ABSENT: Final = -1
 # ENODEV: the cgroup is gone, or its controller was switched off, while a file was held open;
 # ENOENT and ENOTDIR: before it could be opened; EOPNOTSUPP: the file says nothing in this mode
-# of the cgroup (cgroup-v2.rst, "threaded"; PSI switched off).
-_VANISHED: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ENOTDIR, errno.EOPNOTSUPP})
+# of the cgroup (cgroup-v2.rst, "threaded"; PSI switched off); ESRCH: the process whose file in
+# /proc it is was reaped, before or after it was opened.
+_VANISHED: Final = frozenset(
+    {errno.ENODEV, errno.ENOENT, errno.ENOTDIR, errno.EOPNOTSUPP, errno.ESRCH}
+)
 
 
 class CgroupReader:
@@ -298,7 +301,7 @@ def slurp_all(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        if error.errno in _VANISHED or error.errno == errno.ESRCH:
+        if error.errno in _VANISHED:
             return b""
         raise
 

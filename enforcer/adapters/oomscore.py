@@ -128,8 +128,10 @@ def _write(proc: Path, pid: str, path: str, value: int) -> bool:
     """
     try:
         directory = os.open(proc / pid, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+    except OSError as error:
+        if error.errno in _GONE:
+            return False
+        raise
     try:
         if not _is_below(_read_at(directory, "cgroup"), path):
             return False

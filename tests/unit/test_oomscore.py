@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from enforcer.adapters.cgroupfs import CgroupFs
-from enforcer.adapters.oomscore import UNEVEN
+from enforcer.adapters.oomscore import UNEVEN, write_oom_score_adj
 from enforcer.errors import UnavailableError
 from tests.unit.cgrouptrees import SCOPE_PATH, Ticking, build, process
 
@@ -129,6 +134,59 @@ def _score(kernel: CgroupFs) -> int | None:
 
 def test_an_oom_score_in_a_scope_that_is_gone_writes_nothing(kernel: CgroupFs) -> None:
     assert kernel.set_oom_score_adj("jupyter.slice/gone.scope", -5) == 0
+
+
+@pytest.mark.parametrize("name", ["stat", "oom_score_adj"])
+def test_a_process_that_is_reaped_while_its_file_is_open_is_left_out(
+    root: Path, proc: Path, kernel: CgroupFs, name: str
+) -> None:
+    (root / SCOPE_PATH / "cgroup.procs").write_text("42\n43\n")
+    process(proc, 42, SCOPE_PATH, -967)
+    process(proc, 43, SCOPE_PATH, -967)
+    kernel.scope(SCOPE_PATH)
+    kernel.set_oom_score_adj(SCOPE_PATH, -667)
+    (root / SCOPE_PATH / "pids.current").write_text("8\n")
+    (proc / "43" / name).unlink()
+    with _reaped(name) as file:
+        (proc / "43" / name).symlink_to(file)
+        assert _score(kernel) == -667
+
+
+def test_a_process_that_is_reaped_before_it_is_written_is_left_out(root: Path, proc: Path) -> None:
+    (root / SCOPE_PATH / "cgroup.procs").write_text("43\n")
+    process(proc, 43, SCOPE_PATH, 0)
+    stat = proc / "43" / "stat"
+    line = stat.read_text()
+    stat.unlink()
+    os.mkfifo(stat)
+    with _reaped("") as directory:
+
+        def reap() -> None:
+            with stat.open("w") as told:  # once it is open for reading
+                (proc / "43").rename(proc / "was-43")
+                (proc / "43").symlink_to(directory)
+                told.write(line)
+
+        reaping = threading.Thread(target=reap)
+        reaping.start()
+        written = write_oom_score_adj(root / SCOPE_PATH, SCOPE_PATH, proc, -667, None)
+        reaping.join()
+    assert written == (0, True)
+
+
+@contextmanager
+def _reaped(name: str) -> Iterator[str]:
+    """Yield a path to a file of a process, or to its directory, that was open when it was reaped.
+
+    The kernel lets the file be opened anew, and says what it says of any process that has gone.
+    """
+    with subprocess.Popen(["sleep", "60"]) as child:
+        fd = os.open(f"/proc/{child.pid}/{name}", os.O_RDONLY)
+        child.kill()
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def test_a_refused_oom_score_says_which_right_is_missing(
