@@ -252,7 +252,7 @@ class Operations(Protocol):
     """What the API may ask of the controller. It checks no peer: that is the API's."""
 
     def published(self) -> Published:
-        """Return the last tick's picture; cheap, it never waits."""
+        """Return the last tick's picture, of leases and configuration as of now; never waits."""
         ...
 
     async def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:

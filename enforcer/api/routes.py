@@ -131,6 +131,7 @@ class Api:
         lease = self._find(call)
         rights = await self._operations.rights(lease.user, lease.claim.groups)
         config = self._operations.published().config
+        lease = self._find(call)  # it may have ended meanwhile, or been cut by a reload
         return Answer(status=200, reply=bounds_reply(resize_bounds(config, rights, lease)))
 
     async def release(self, call: Call) -> Answer:
@@ -177,11 +178,10 @@ class Api:
     async def explain(self, call: Call) -> Answer:
         """Answer why a server has what it has."""
         user, server = call.user(), call.server()
-        published = self._operations.published()
-        found = find(published.leases, user, server)
+        found = find(self._operations.published().leases, user, server)
         groups = () if found is None else found.claim.groups
         rights = await self._operations.rights(user, groups)
-        told = explain(published, rights, user, server)
+        told = explain(self._operations.published(), rights, user, server)
         lease = None if told.lease is None else self._tell(told.lease, placed=False)
         return Answer(status=200, reply=explain_reply(told, lease))
 

@@ -247,7 +247,9 @@ class Loop:
         )
 
     def published(self) -> Published:
-        """Return the last tick's picture; cheap, it never waits.
+        """Return the last tick's picture, of the leases and the configuration as they are by now.
+
+        Cheap, it never waits.
 
         Raises:
             UnavailableError: ``daemon.starting``: there was no tick yet.
@@ -255,9 +257,10 @@ class Loop:
         picture = self.publisher.picture
         if picture is None:
             raise UnavailableError("daemon.starting", "the daemon is starting", "try again soon")
-        # what was claimed or ended since that tick, or PID 1 did not do, is told at once
+        # what was claimed, ended or reloaded since that tick, or PID 1 did not do, is told at once
         return replace(
             picture,
+            config=self.config,
             leases=self.keeper.book.leases,
             config_error=self.config_error,
             systemd_ok=self.actor.systemd_ok,

@@ -91,5 +91,6 @@ def _same_tick(one: Published, other: Published) -> bool:
         one.observed is other.observed
         and one.tick == other.tick
         and one.leases is other.leases
+        and one.config is other.config
         and one.config_error == other.config_error
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from enforcer.adapters.fakes import FakeWorld
 from enforcer.adapters.fakes.docker import Wanted
+from enforcer.api.peers import Peer
+from enforcer.api.table import Call
 from enforcer.config import parse_config
 from enforcer.controller import ConfigFile, Controller, World
 from enforcer.errors import NotFoundError
@@ -76,6 +78,27 @@ class Lab:
             return self.controller.lease(lease.id).state
         except NotFoundError:
             return None
+
+
+class NoMetrics:
+    """A page without anything."""
+
+    content_type = "text/plain"
+
+    async def page(self) -> bytes:
+        return b""
+
+
+def call(*, lease_id: str = "", user: str = "") -> Call:
+    """What root asks of the API: about a lease, or about a user."""
+    peer = Peer(uid=0, name="root", privileged=True)
+    return Call(
+        peer=peer,
+        path={"lease_id": lease_id},
+        once={"user": user} if user else {},
+        many={"group": []},
+        body=None,
+    )
 
 
 async def placed(lab: Lab, controller: Controller) -> tuple[Lease, str]:

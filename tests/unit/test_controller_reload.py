@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
+from enforcer.api.routes import Api
+from enforcer.api.types import BoundsReply, CatalogueReply, ExplainReply
 from enforcer.controller import Controller
 from enforcer.errors import EnforcerError, RefusedError
 from enforcer.model import Claim, EndReason, Resize
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import VALID
-from tests.unit.controllerlab import LEAF, TINY, Lab
+from tests.unit.controllerlab import LEAF, TINY, Lab, NoMetrics, call, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -99,6 +102,38 @@ async def test_a_running_server_whose_image_is_no_longer_allowed_can_be_resized(
         await controller.reload()
         resized = await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
         assert resized.grant.mem_limit == GIB
+
+
+async def test_while_a_reload_is_carried_out_every_answer_is_of_the_new_configuration() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        api = Api(controller, NoMetrics())
+        tiny = "cpu_limit = 1\nmem_limit = 2\n"
+        lab.text = VALID.replace(tiny, 'cpu_limit = 3\nmem_limit = "1 GiB"\n')
+        lab.text = lab.text.replace(
+            "[docker_profiles]",
+            "[resource_profiles.Brandnew]\ncpu_limit = 2\nmem_limit = 2\n\n"
+            '[docker_profiles]\nNew = "new:1"',
+        )
+        lab.text = lab.text.replace('"Large"]', '"Large", "Brandnew"]')
+        lab.text = lab.text.replace('"DataScience"]', '"DataScience", "New"]')
+        await controller.tick()
+        lab.world.systemd.trouble.hang(5)
+        reloading = asyncio.create_task(controller.reload())
+        await until(lambda: "Brandnew" in controller.config.profiles)
+        offered = (await api.catalogue(call(user="ann"))).reply
+        bounds = (await api.bounds(call(lease_id=lease.id))).reply
+        told = (await api.explain(call(user="ann"))).reply
+        assert not reloading.done()
+        lab.world.systemd.trouble.recover()
+        await reloading
+    assert isinstance(offered, CatalogueReply)
+    assert [one.name for one in offered.profiles] == ["Tiny", "Large", "Brandnew"]
+    assert [one.name for one in offered.images] == ["SingleUser", "DataScience", "New"]
+    assert isinstance(bounds, BoundsReply)
+    assert bounds.cpu_limit == 3
+    assert isinstance(told, ExplainReply)
 
 
 async def _sample(lab: Lab, controller: Controller, times: int) -> None:

@@ -10,16 +10,14 @@ import pytest
 
 from enforcer.adapters.fakes import FakeWorld
 from enforcer.adapters.fakes.systemd import FakeSystemd
-from enforcer.api.peers import Peer
 from enforcer.api.routes import Api
-from enforcer.api.table import Call
 from enforcer.api.types import LeaseReply
 from enforcer.errors import UnavailableError
 from enforcer.model import EndReason, Lease, LeaseState, Limits, Resize, Usage
 from enforcer.names import UnitName, lease_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import CAPACITY, VALID
-from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
+from tests.unit.controllerlab import LEAF, TINY, Lab, NoMetrics, call, placed, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -161,7 +159,7 @@ async def test_a_lease_whose_turn_has_just_come_is_told_when_its_slices_are_ther
         lab.world.systemd.trouble.hang(1.0)
         await controller.release(held[0].id, EndReason.STOPPED)
         await until(lambda: lab.state(lease) is LeaseState.PENDING)
-        asked = asyncio.create_task(api.lease(_call(lease.id)))
+        asked = asyncio.create_task(api.lease(call(lease_id=lease.id)))
         await asyncio.sleep(0.05)
         assert not asked.done()
         assert lab.world.kernel.slice(lease.unit) is None
@@ -191,7 +189,7 @@ async def test_a_user_is_told_before_a_lowered_limit_is_applied() -> None:
         lease, _ = await controller.claim(TINY)
         lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(3 * GIB // 2)))
         await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
-        reply = (await api.lease(_call(lease.id))).reply
+        reply = (await api.lease(call(lease_id=lease.id))).reply
         assert isinstance(reply, LeaseReply)
         assert "the memory limit of 1 GiB waits" in reply.notes[-1]
         assert "in 60 s it is applied anyway" in reply.notes[-1]
@@ -285,17 +283,3 @@ async def test_a_lease_whose_container_has_gone_ends_as_soon_as_docker_says_so()
         lab.world.docker.trouble.recover()
         lab.world.docker.restart()
         await until(lambda: lab.state(lease) is None)
-
-
-class NoMetrics:
-    """A page without anything."""
-
-    content_type = "text/plain"
-
-    async def page(self) -> bytes:
-        return b""
-
-
-def _call(lease_id: str) -> Call:
-    peer = Peer(uid=0, name="root", privileged=True)
-    return Call(peer=peer, path={"lease_id": lease_id}, once={}, many={}, body=None)

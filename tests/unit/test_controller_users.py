@@ -14,13 +14,14 @@ import pytest
 from enforcer.adapters.fakes import FakeWorld
 from enforcer.adapters.fakes.clock import FakeClock
 from enforcer.adapters.fakes.host import FakeHost
+from enforcer.api.routes import Api
 from enforcer.controller.rights import RightsBook
-from enforcer.errors import UnavailableError
-from enforcer.model import Resize
+from enforcer.errors import NotFoundError, UnavailableError
+from enforcer.model import EndReason, Resize
 from enforcer.names import user_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import CAPACITY, VALID, parse
-from tests.unit.controllerlab import TINY, Lab, until
+from tests.unit.controllerlab import TINY, Lab, NoMetrics, call, until
 
 HANG_SECONDS = 5.0
 
@@ -87,6 +88,22 @@ async def test_a_claim_waits_for_a_slow_user_database_and_nobody_else_does() -> 
             await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
             assert not claiming.done()
         assert (await claiming)[1]
+
+
+async def test_what_a_resize_may_ask_for_is_told_of_the_lease_as_it_is_by_then() -> None:
+    lab, host = _with_directory()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.clock.advance(61)
+        with host.hanging():
+            asking = asyncio.create_task(
+                Api(controller, NoMetrics()).bounds(call(lease_id=lease.id))
+            )
+            await asyncio.sleep(0.05)
+            await controller.release(lease.id, EndReason.CANCELLED)
+            assert not asking.done()
+        with pytest.raises(NotFoundError):
+            await asking
 
 
 async def test_users_with_leases_have_their_totals_from_the_first_tick_on() -> None:

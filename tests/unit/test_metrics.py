@@ -152,6 +152,15 @@ def test_a_refused_configuration_and_a_failed_tick_show_at_once() -> None:
     assert value(metrics, "enforcer_ticks_failed_total") == 1
 
 
+def test_a_new_configuration_shows_at_once() -> None:
+    operations = fake(lease("ada"))
+    now = [operations.published()]
+    metrics = Metrics(lambda: now[0])
+    assert value(metrics, "enforcer_allocatable_cpu_cores") == 7
+    now[0] = replace(now[0], config=config(quota=5))
+    assert value(metrics, "enforcer_allocatable_cpu_cores") == 5
+
+
 def test_every_repair_is_counted_with_its_time() -> None:
     operations = fake(lease("ada"))
     metrics = Metrics(operations.published)
