@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from enforcer.model import (
@@ -211,6 +212,9 @@ IDLE_RECEIPTS_KEPT: Final = 50
 these, and they must not drive out everybody's others."""
 
 
+NO_ACCOUNTS: Final[Mapping[str, Sequence[int]]] = MappingProxyType({})
+
+
 class Ledger(Protocol):
     """The crash-safe file of leases and receipts. A returned write is on disk."""
 
@@ -221,8 +225,15 @@ class Ledger(Protocol):
         """Return every lease that is not finished, the oldest first."""
         ...
 
-    async def store(self, leases: Sequence[Lease], receipts: Sequence[Receipt] = ()) -> None:
+    async def store(
+        self,
+        leases: Sequence[Lease],
+        receipts: Sequence[Receipt] = (),
+        accounts: Mapping[str, Sequence[int]] = NO_ACCOUNTS,
+    ) -> None:
         """Write all of these or none. A released lease is removed, its receipt takes its place.
+
+        accounts: what some of these leases begin with, as for `store_accounts`.
 
         Raises:
             UnavailableError: ``state.unwritable``: the disk is full or broken; nothing changed.
@@ -244,7 +255,7 @@ class Ledger(Protocol):
         ...
 
     async def load_accounts(self) -> Mapping[str, tuple[int, ...]]:
-        """Return what `store_accounts` wrote last, by lease id."""
+        """Return the accounts that were written last, by lease id."""
         ...
 
 
@@ -325,6 +336,7 @@ class Operations(Protocol):
 __all__ = [
     "IDLE_RECEIPTS_KEPT",
     "LIMIT_FILES",
+    "NO_ACCOUNTS",
     "Change",
     "Clock",
     "Docker",

@@ -27,7 +27,7 @@ from enforcer.adapters.ledgerrows import (
 )
 from enforcer.errors import InvalidError
 from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt
-from enforcer.ports import IDLE_RECEIPTS_KEPT
+from enforcer.ports import IDLE_RECEIPTS_KEPT, NO_ACCOUNTS
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +116,15 @@ class SqliteLedger:
         """
         return await self._do(self._load)
 
-    async def store(self, leases: Sequence[Lease], receipts: Sequence[Receipt] = ()) -> None:
+    async def store(
+        self,
+        leases: Sequence[Lease],
+        receipts: Sequence[Receipt] = (),
+        accounts: Mapping[str, Sequence[int]] = NO_ACCOUNTS,
+    ) -> None:
         """Write all of these or none. A released lease is removed, its receipt takes its place.
+
+        accounts: what some of these leases begin with, as for `store_accounts`.
 
         Raises:
             UnavailableError: ``state.unwritable``: the disk is full, broken or too slow; nothing
@@ -133,6 +140,7 @@ class SqliteLedger:
             execute = self._connection.executemany
             execute(_UPSERT_LEASE, [lease_row(lease) for lease in kept])
             execute("DELETE FROM leases WHERE id = ?", [(lease.id,) for lease in ended])
+            execute(_UPSERT_ACCOUNT, _account_rows(accounts))
             execute(_REPLACE_RECEIPT, [receipt_row(one) for one in receipts])
             idle = {one.user for one in receipts if one.reason in NEVER_RAN}
             execute(_PRUNE_IDLE, [(user, IDLE_RECEIPTS_KEPT) for user in idle])
@@ -151,7 +159,7 @@ class SqliteLedger:
         Raises:
             UnavailableError: as `store`.
         """
-        rows = [(lease_id, account_text(values)) for lease_id, values in accounts.items()]
+        rows = _account_rows(accounts)
         if rows:
             await self._write(
                 lambda: self._connection.executemany(_UPSERT_ACCOUNT, rows), list(accounts)
@@ -252,6 +260,10 @@ class SqliteLedger:
             except InvalidError as error:
                 log.warning("left out: %s", error.message, extra={"lease": row["lease_id"]})
         return found
+
+
+def _account_rows(accounts: Mapping[str, Sequence[int]]) -> list[tuple[str, str]]:
+    return [(lease_id, account_text(values)) for lease_id, values in accounts.items()]
 
 
 def _nothing() -> None:

@@ -59,6 +59,7 @@ class Keeper:
     async def recover(self) -> None:
         """Take up what the ledger has; of a finished lease, what its slice was granted last."""
         step = transitions.recover(await self._world.ledger.load())
+        self._accounts = {lease.id: open_account() for lease in step.book.leases}
         for lease_id, values in (await self._world.ledger.load_accounts()).items():
             try:
                 self._accounts[lease_id] = from_ints(values)
@@ -87,13 +88,14 @@ class Keeper:
         now = self._world.clock.now()
         ended = [self._reasoned(change) for change in listed if _has_ended(change)]
         receipts = [self._receipt(change, lease, now) for change, lease in ended]
-        await self._world.ledger.store([change.after for change in listed], receipts)
+        begun = {one.after.id: baseline or open_account() for one in listed if one.before is None}
+        # one that begins at nothing need not be stored: see `recover`
+        accounts = {one: begun[one].as_ints() for one in begun if begun[one] != open_account()}
+        await self._world.ledger.store([change.after for change in listed], receipts, accounts)
         self.book = book
+        self._accounts.update(begun)
         for change in listed:
             _log_change(change)
-            if change.before is None:
-                self._accounts[change.after.id] = baseline or open_account()
-                self._unsaved.add(change.after.id)
         for _, lease in ended:
             self._forget(lease)
         async with self._changed:
@@ -116,11 +118,16 @@ class Keeper:
             if after.killed != before.killed:
                 self._saved_at = float("-inf")
         self._forget_the_oldest(observed.cgroups)
-        await self._save(observed.taken_at)
+        if self._unsaved and observed.taken_at - self._saved_at >= _STORE_SECONDS:
+            await self.save()
+            self._saved_at = observed.taken_at
 
-    async def _save(self, monotonic: float) -> None:
-        if not self._unsaved or monotonic - self._saved_at < _STORE_SECONDS:
-            return
+    async def save(self) -> None:
+        """Save what was added to the accounts since they were saved last.
+
+        Raises:
+            UnavailableError: ``state.unwritable``; it is still to be saved then.
+        """
         values = {
             lease_id: self._accounts[lease_id].as_ints()
             for lease_id in self._unsaved
@@ -128,7 +135,6 @@ class Keeper:
         }
         await self._world.ledger.store_accounts(values)
         self._unsaved.clear()
-        self._saved_at = monotonic
 
     async def wait(self, lease_id: str, state: LeaseState, timeout_seconds: float) -> None:
         """Return as soon as the lease is not in `state`, or has ended, or time is up."""

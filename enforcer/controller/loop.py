@@ -112,6 +112,10 @@ class Loop:
             observed = self._observe()
             decision = self._decider.tick(observed, self._given(observed), lift_caps=True)
             await self.actor.carry_out(decision.actions, observed)
+            try:
+                await self.keeper.save()
+            except UnavailableError as error:
+                _log.warning("what leases used in the last moments is not saved: %s", error)
         await self.actor.close()
 
     async def _run(self) -> None:

@@ -180,6 +180,13 @@ async def test_an_account_of_a_lease_that_is_not_kept_is_dropped(ledger: Ledger)
     assert await ledger.load_accounts() == {LEASE.id: (5, 1 << 70)}
 
 
+async def test_a_lease_is_stored_with_the_account_it_begins_with(ledger: Ledger) -> None:
+    await ledger.store([LEASE, FULL], accounts={LEASE.id: [1, 2], "unknown": [5]})
+    assert await ledger.load_accounts() == {LEASE.id: (1, 2)}
+    await ledger.store([replace(LEASE, state=LeaseState.RELEASED)], accounts={LEASE.id: [3, 4]})
+    assert await ledger.load_accounts() == {}
+
+
 async def test_storing_nothing_is_no_error(ledger: Ledger) -> None:
     await ledger.store([])
     await ledger.store_accounts({})

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 
-from enforcer.model import EndReason, Resize
+from enforcer.controller import Controller
+from enforcer.model import EndReason, Lease, Resize, Usage
 from enforcer.names import profile_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import VALID
-from tests.unit.controllerlab import LEAF, Lab, placed, until
+from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
+
+USED = Usage(cpu_usec=7_000_000, memory_peak=Bytes(GIB), oom_kills=2, oom_events=2)
 
 pytestmark = pytest.mark.asyncio
 
@@ -79,6 +85,47 @@ async def test_kills_from_before_a_start_of_the_daemon_are_no_news() -> None:
         found = controller.history(lease.id)
         assert found
         assert not any(one.oom_kills or one.oom_own for _, one in found)
+
+
+async def test_what_an_earlier_lease_used_is_on_no_other_receipt_though_the_daemon_is_killed() -> (
+    None
+):
+    lab = Lab()
+    async with lab.running() as controller:
+        lease = await _claim_a_used_leaf(lab, controller)
+        as_on_disk = deepcopy(lab.world.ledger)
+    lab.world.ledger = as_on_disk
+    async with Lab(lab.world).running() as controller:
+        await controller.release(lease.id, EndReason.STOPPED)
+        (receipt, _) = await controller.receipts("ann", 10)
+        assert (receipt.lease_id, receipt.reason) == (lease.id, EndReason.STOPPED)
+        assert (receipt.cpu_seconds, receipt.memory_peak) == (0, 0)
+        assert (receipt.oom_kills, receipt.oom_kills_as_victim) == (0, 0)
+
+
+async def test_what_was_seen_of_a_lease_just_before_a_stop_is_on_its_receipt() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease = await _claim_a_used_leaf(lab, controller)
+        await controller.tick()
+        for current in (GIB // 2, 0):
+            usage = replace(USED, memory_current=Bytes(current))
+            lab.world.kernel.set_usage(LEAF, usage)
+            await controller.tick()
+    async with Lab(lab.world).running() as controller:
+        await controller.release(lease.id, EndReason.STOPPED)
+        (receipt, _) = await controller.receipts("ann", 10)
+        assert receipt.memory_peak == GIB // 2
+
+
+async def _claim_a_used_leaf(lab: Lab, controller: Controller) -> Lease:
+    """Claim a lease whose leaf an earlier one has used, and a stopped container still names."""
+    earlier, container = await placed(lab, controller)
+    lab.world.kernel.set_usage(LEAF, USED)
+    await controller.tick()
+    lab.world.docker.stop(container)
+    await controller.release(earlier.id, EndReason.STOPPED)
+    return (await controller.claim(TINY))[0]
 
 
 async def test_a_receipt_tells_the_moment_and_the_cause_though_the_release_comes_late() -> None:

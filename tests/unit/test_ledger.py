@@ -291,7 +291,8 @@ async def test_a_write_that_is_given_up_in_the_middle_is_undone(path: Path) -> N
     for _ in range(40):
         changed = [replace(one, notes=("changed",)) for one in before[:50]]
         gone = [replace(one, state=LeaseState.RELEASED) for one in before[50:]]
-        storing = asyncio.create_task(ledger.store([*changed, *gone, lease(1000)]))
+        every = [*changed, *gone, lease(1000)]
+        storing = asyncio.create_task(ledger.store(every, accounts={lease(1000).id: [7]}))
         await asyncio.sleep(chance.uniform(0.0, 0.004))
         storing.cancel()
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from enforcer.adapters.fakes.trouble import Trouble
 from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt
-from enforcer.ports import IDLE_RECEIPTS_KEPT
+from enforcer.ports import IDLE_RECEIPTS_KEPT, NO_ACCOUNTS
 
 
 class MemoryLedger:
@@ -26,7 +26,12 @@ class MemoryLedger:
         """Return every lease that is not finished, the oldest first."""
         return tuple(sorted(self._leases.values(), key=lambda lease: (lease.created_at, lease.id)))
 
-    async def store(self, leases: Sequence[Lease], receipts: Sequence[Receipt] = ()) -> None:
+    async def store(
+        self,
+        leases: Sequence[Lease],
+        receipts: Sequence[Receipt] = (),
+        accounts: Mapping[str, Sequence[int]] = NO_ACCOUNTS,
+    ) -> None:
         """Write all of these or none.
 
         Raises:
@@ -39,6 +44,7 @@ class MemoryLedger:
                 self._accounts.pop(lease.id, None)
             else:
                 self._leases[lease.id] = lease
+        self._take_accounts(accounts)
         for receipt in receipts:
             self._receipts.pop(receipt.lease_id, None)
             self._receipts[receipt.lease_id] = receipt
@@ -63,13 +69,16 @@ class MemoryLedger:
             UnavailableError: ``state.unwritable``, when told so.
         """
         await self.trouble.pass_through()
-        for lease_id, values in accounts.items():
-            if lease_id in self._leases:
-                self._accounts[lease_id] = tuple(values)
+        self._take_accounts(accounts)
 
     async def load_accounts(self) -> Mapping[str, tuple[int, ...]]:
         """Return what was written last."""
         return dict(self._accounts)
+
+    def _take_accounts(self, accounts: Mapping[str, Sequence[int]]) -> None:
+        for lease_id, values in accounts.items():
+            if lease_id in self._leases:
+                self._accounts[lease_id] = tuple(values)
 
     def _prune_idle(self, user: str) -> None:
         idle = [
