@@ -103,20 +103,27 @@ class Loop:
             _log.warning("leases keep what an earlier configuration gave them: %s", error)
 
     async def stop(self) -> None:
-        """Lift the CPU caps, which nobody would lift while the daemon is gone; limits stay."""
+        """Lift the CPU caps, which nobody would lift while the daemon is gone; limits stay.
+
+        Nothing where there was no tick: without the leases what lives would count as a stray.
+        """
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.rights.close()
-        async with self.lock:
-            observed = self._observe()
-            decision = self._decider.tick(observed, self._given(observed), lift_caps=True)
-            await self.actor.carry_out(decision.actions, observed)
-            try:
-                await self.keeper.save()
-            except UnavailableError as error:
-                _log.warning("what leases used in the last moments is not saved: %s", error)
+        if self._last is not None:
+            async with self.lock:
+                await self._last_tick()
         await self.actor.close()
+
+    async def _last_tick(self) -> None:
+        observed = self._observe()
+        decision = self._decider.tick(observed, self._given(observed), lift_caps=True)
+        await self.actor.carry_out(decision.actions, observed)
+        try:
+            await self.keeper.save()
+        except UnavailableError as error:
+            _log.warning("what leases used in the last moments is not saved: %s", error)
 
     async def _run(self) -> None:
         while True:

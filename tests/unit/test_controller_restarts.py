@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from enforcer.errors import UnavailableError
 from enforcer.model import EndReason, LeaseState
 from enforcer.names import WORKLOAD
 from enforcer.quantities import GIB, Bytes
@@ -70,3 +71,17 @@ async def test_guarantees_are_cut_to_a_quota_that_shrank_while_no_daemon_ran() -
         assert may_use is not None
         assert 0 < floors <= may_use
         assert after.limits(WORKLOAD).memory_min == floors
+
+
+async def test_a_start_that_fails_on_the_ledger_takes_nothing_from_what_runs() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await placed(lab, controller)
+    before = lab.limits(LEAF)
+    lab.world.ledger.reading.fail("unwritable")
+    after = Lab(lab.world)
+    with pytest.raises(UnavailableError):
+        await after.controller.start()
+    await after.controller.stop()
+    assert lab.limits(LEAF) == before
+    assert before.memory_min == GIB

@@ -12,7 +12,7 @@ from enforcer.ports import IDLE_RECEIPTS_KEPT, NO_ACCOUNTS
 class MemoryLedger:
     """Outlives a controller like a disk does. ``trouble.fail("unwritable")``: the disk is full.
 
-    Its trouble is that of writing: what is there can always be read.
+    Its trouble is that of writing; what is there can be read unless `reading` is troubled too.
     """
 
     def __init__(self, receipts_kept: int = 10_000) -> None:
@@ -21,9 +21,11 @@ class MemoryLedger:
         self._receipts: dict[str, Receipt] = {}
         self._accounts: dict[str, tuple[int, ...]] = {}
         self.trouble = Trouble("state")
+        self.reading = Trouble("state")
 
     async def load(self) -> tuple[Lease, ...]:
         """Return every lease that is not finished, the oldest first."""
+        await self.reading.pass_through()
         return tuple(sorted(self._leases.values(), key=lambda lease: (lease.created_at, lease.id)))
 
     async def store(
@@ -55,6 +57,7 @@ class MemoryLedger:
 
     async def receipts(self, user: str | None, limit: int) -> tuple[Receipt, ...]:
         """Return the newest receipts first; of one user, or of all."""
+        await self.reading.pass_through()
         found = [
             receipt
             for receipt in reversed(self._receipts.values())
@@ -73,6 +76,7 @@ class MemoryLedger:
 
     async def load_accounts(self) -> Mapping[str, tuple[int, ...]]:
         """Return what was written last."""
+        await self.reading.pass_through()
         return dict(self._accounts)
 
     def _take_accounts(self, accounts: Mapping[str, Sequence[int]]) -> None:
