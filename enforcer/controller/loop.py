@@ -19,7 +19,7 @@ from enforcer.controller.publish import Publisher
 from enforcer.controller.rights import RightsBook
 from enforcer.controller.watch import ContainerWatch, EngineWatch, KernelWatch
 from enforcer.controller.world import World
-from enforcer.errors import EnforcerError, ForbiddenError, UnavailableError
+from enforcer.errors import EnforcerError, ForbiddenError, InvalidError, UnavailableError
 from enforcer.model import (
     Claim,
     Config,
@@ -69,6 +69,8 @@ class Loop:
         self._totals_of: tuple[object, ...] = ()
         """What the totals were reckoned from."""
         self._placed: dict[UnitName, DesiredSlice] = {}
+        self._uncut: set[str] = set()
+        """Users whose leases an earlier daemon granted, perhaps with a more generous policy."""
         self._tasks: list[asyncio.Task[None]] = []
         self.last_tick_at = float("-inf")
         """Monotonic seconds: the watchdog's sign of life."""
@@ -78,7 +80,8 @@ class Loop:
     async def start(self) -> None:
         """Take up what the ledger has, make the first tick, and go on in the background."""
         await self.keeper.recover()
-        await self.rights.learn(self.keeper.users())
+        self._uncut = set(self.keeper.users())
+        await self.rights.learn(self._uncut)
         await self._cut_to_config()
         await self.tick()
         self._tasks = [
@@ -92,15 +95,28 @@ class Loop:
             task.add_done_callback(self._ended)
 
     async def _cut_to_config(self) -> None:
-        """Cut leases to what the quotas allow: they may have shrunk while no daemon ran.
+        """Cut leases to what the configuration allows: it may be another since no daemon ran.
 
-        Not to the users' rights: this early a user database may know nobody yet.
+        To their user's rights where these are certain; for the others this is done again once
+        they are. Containers without a lease are left aside: what came since takes nothing.
         """
-        terms = replace(self.terms(), rights_of=_not_now)
+        certain = {user for user in self._uncut if self.rights.certain(self.config, user)}
+
+        def rights_of(claim: Claim) -> Rights:
+            if claim.user not in certain:
+                raise ForbiddenError("rights.not-asked", "nobody asks for this user's rights now")
+            try:
+                return self.rights.of(self.config, claim.user, claim.groups)
+            except InvalidError as error:  # a lease of old, whose name a new policy refuses
+                raise ForbiddenError(error.code, error.message) from error
+
+        terms = Terms(config=self.config, rights_of=rights_of, containers=0)
         try:
             await self.keeper.commit(*regrant(self.keeper.book, terms))
         except UnavailableError as error:
             _log.warning("leases keep what an earlier configuration gave them: %s", error)
+        else:
+            self._uncut -= certain
 
     async def stop(self) -> None:
         """Lift the CPU caps, which nobody would lift while the daemon is gone; limits stay.
@@ -193,6 +209,8 @@ class Loop:
         except UnavailableError as error:
             _log.warning("the ledger cannot be written: %s", error)
         self.rights.renew(self.keeper.users())
+        if any(self.rights.certain(self.config, user) for user in self._uncut):
+            await self._cut_to_config()
         self._renew_totals()
 
     def _renew_totals(self) -> None:
@@ -325,7 +343,3 @@ class Loop:
         if not task.cancelled():
             self.broken = True
             _log.error("%s has ended", task.get_name(), exc_info=task.exception())
-
-
-def _not_now(_: Claim) -> Rights:
-    raise ForbiddenError("rights.not-asked", "nobody's rights are asked for")

@@ -36,11 +36,13 @@ class _Groups:
     """A user's groups, None before the host has told.
 
     due: when to ask again if anybody wants to know; renewed_at: when in any case. Monotonic.
+    certain: the host knows the user, or has not twice. Soon after a boot it may know nobody yet.
     """
 
     names: tuple[str, ...] | None
     due: float
     renewed_at: float
+    certain: bool = False
 
 
 class RightsBook:
@@ -76,6 +78,13 @@ class RightsBook:
         if found is None:
             found = self._rights[key] = policy.rights(config, *key)
         return found
+
+    def certain(self, config: Config, user: str) -> bool:
+        """Tell whether what a lease has may be taken by the rights that are known: for good."""
+        known = self._groups.get(user)
+        if known is None or known.names is None:
+            return False
+        return known.certain or not config.groups
 
     def renew_totals(self, config: Config, claims: Mapping[str, Claim]) -> None:
         """Reckon the totals of these users; claims: user → a claim of theirs."""
@@ -135,20 +144,20 @@ class RightsBook:
         async with self._few:
             if not self._due([user]):
                 return  # somebody else has asked meanwhile
-            names: tuple[str, ...] | None
+            known = self._groups.get(user, _Groups(None, 0.0, 0.0))
+            names, certain = known.names, known.certain
             fresh, lasts = _FRESH_SECONDS, _LASTS_SECONDS
             try:
                 names = await asyncio.to_thread(self._host.groups, user)
+                certain = bool(names) or known.names == ()
             except UnavailableError as error:
                 _log.warning("%s", error.message)
-                known = self._groups.get(user)
-                names = None if known is None else known.names
                 fresh = lasts = _RETRY_SECONDS
         before = self._groups.pop(user, None)
         if before is None or before.names != names:
             self.told = object()
         now = self._clock.monotonic()
-        self._groups[user] = _Groups(names, now + fresh, now + lasts)
+        self._groups[user] = _Groups(names, now + fresh, now + lasts, certain)
         if len(self._groups) > _KEPT:
             del self._groups[next(iter(self._groups))]
 

@@ -73,6 +73,17 @@ async def test_guarantees_are_cut_to_a_quota_that_shrank_while_no_daemon_ran() -
         assert after.limits(WORKLOAD).memory_min == floors
 
 
+async def test_a_restart_with_a_stricter_policy_cuts_leases_as_a_reload_does() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+    after = Lab(lab.world, VALID.replace("mem_guarantee = 10", 'mem_guarantee = "512 MiB"'))
+    async with after.running() as controller:
+        assert after.limits(LEAF).memory_min == GIB // 2
+        (lease,) = controller.published().leases
+        assert "from 1 GiB to 512 MiB" in lease.notes[-1]
+
+
 async def test_a_start_that_fails_on_the_ledger_takes_nothing_from_what_runs() -> None:
     lab = Lab()
     async with lab.running() as controller:

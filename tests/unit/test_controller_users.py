@@ -17,13 +17,32 @@ from enforcer.adapters.fakes.host import FakeHost
 from enforcer.api.routes import Api
 from enforcer.controller.rights import RightsBook
 from enforcer.errors import NotFoundError, UnavailableError
-from enforcer.model import EndReason, Resize
+from enforcer.model import Claim, EndReason, Resize
 from enforcer.names import user_slice
-from enforcer.quantities import GIB, Bytes
+from enforcer.quantities import CORE, GIB, Bytes, Cpus
 from tests.unit.configs import CAPACITY, VALID, parse
 from tests.unit.controllerlab import TINY, Lab, NoMetrics, call, until
 
 HANG_SECONDS = 5.0
+GROUPED = f"""{VALID}
+[admission]
+claim_seconds = 3600
+
+[daemon]
+tick_seconds = 0.2
+
+[group_profiles.ml]
+max_preallocate = {{ cpu_guarantee = 5, mem_guarantee = 20 }}
+"""
+ML = Claim(
+    user="ann",
+    profile="Large",
+    cpu_limit=Cpus(4 * CORE),
+    mem_limit=Bytes(18 * GIB),
+    cpu_guarantee=Cpus(CORE),
+    mem_guarantee=Bytes(15 * GIB),
+)
+"""What the group ml may have of it: that of a second one is cut to 5 GiB."""
 
 pytestmark = pytest.mark.asyncio
 
@@ -122,6 +141,65 @@ async def test_users_with_leases_have_their_totals_from_the_first_tick_on() -> N
     await starting
     assert lab.limits(unit) == before
     await after.controller.stop()
+
+
+async def test_a_restart_takes_nothing_that_the_same_configuration_granted() -> None:
+    lab, host = _with_directory(GROUPED)
+    host.members = {"ann": ("ml",)}
+    async with lab.running() as controller:
+        for claim in (ML, replace(ML, user="bob", groups=("ml",)), replace(TINY, user="cid")):
+            await controller.claim(claim)
+            await controller.claim(replace(claim, server="second"))
+        before = controller.published().leases
+        assert [one.grant.mem_guarantee // GIB for one in before] == [15, 5, 15, 5, 1, 1]
+    host.members = {}  # soon after a boot it may know nobody yet
+    after = Lab(lab.world, GROUPED)
+    async with after.running() as controller:
+        await controller.tick()
+        assert controller.published().leases == before
+        host.members = {"ann": ("ml",)}
+        for _ in range(2):
+            asked = host.asked
+            lab.world.clock.advance(301)
+            await controller.tick()
+            await until(lambda: host.asked == asked + 3)  # noqa: B023 - it is called at once
+            await asyncio.sleep(0.05)
+            await controller.tick()
+            assert controller.published().leases == before
+
+
+@pytest.mark.parametrize(("groups", "promised"), [(("ml",), 12), ((), 10)])
+async def test_who_the_host_knows_late_or_never_is_cut_to_a_stricter_policy_then(
+    groups: tuple[str, ...], promised: int
+) -> None:
+    lab, host = _with_directory(GROUPED)
+    host.members = {"ann": ("ml",)}
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(ML)
+    host.members = {}
+    after = Lab(lab.world, GROUPED.replace("mem_guarantee = 20", "mem_guarantee = 12"))
+    async with after.running() as controller:
+        await controller.tick()
+        assert controller.lease(lease.id).grant == lease.grant
+        host.members = {"ann": groups}
+        lab.world.clock.advance(301)
+        await until(lambda: controller.lease(lease.id).grant.mem_guarantee == promised * GIB)
+
+
+async def test_whom_the_host_does_not_tell_of_at_a_start_is_cut_once_it_does() -> None:
+    lab, host = _with_directory(GROUPED)
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+    host.fails = True
+    strict = GROUPED.replace("mem_guarantee = 10", 'mem_guarantee = "512 MiB"')
+    strict = strict.partition("[group_profiles")[0]
+    after = Lab(lab.world, strict)
+    async with after.running() as controller:
+        await controller.tick()
+        assert controller.lease(lease.id).grant == lease.grant
+        host.fails = False
+        lab.world.clock.advance(3)
+        await until(lambda: controller.lease(lease.id).grant.mem_guarantee == GIB // 2)
 
 
 async def test_who_the_user_database_does_not_tell_of_in_time_claims_nothing() -> None:
