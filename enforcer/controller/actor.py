@@ -113,7 +113,10 @@ class Actor:
                 self.known[unit] = one.limits
         there = observed.containers or {}
         for container_id, wish in desired.containers.items():
-            self.known_containers.setdefault(container_id, wish.limits)
+            container = there.get(container_id)
+            kernel = None if container is None else container.kernel
+            if kernel is not None and not differing(wish.limits, kernel):
+                self.known_containers[container_id] = wish.limits
         for gone in self.known_containers.keys() - there.keys():
             del self.known_containers[gone]
         for gone_unit in self.known.keys() - observed.cgroups.keys() - desired.slices.keys():
@@ -213,12 +216,14 @@ class Actor:
         """Docker may take long or hang: nobody waits for it, and there is one call at a time.
 
         But drift that comes during a call is undone at once all the same, and told to Docker next.
+        So is what was never as it ought to be: until then such a container has what it likes.
         """
         under_way = self._updates.setdefault(action.container_id, [])
-        if len(under_way) > (action.cause is Cause.DRIFT):
+        at_once = action.cause is Cause.DRIFT or action.container_id not in self.known_containers
+        if len(under_way) > at_once:
             return
         before = under_way[0] if under_way else None
-        task = asyncio.create_task(self._update_now(action, observed, before))
+        task = asyncio.create_task(self._update_now(action, observed, before, at_once=at_once))
         under_way.append(task)
 
         def over(ended: asyncio.Task[None]) -> None:
@@ -229,9 +234,14 @@ class Actor:
         task.add_done_callback(over)
 
     async def _update_now(
-        self, action: UpdateContainer, observed: Observed, before: asyncio.Task[None] | None
+        self,
+        action: UpdateContainer,
+        observed: Observed,
+        before: asyncio.Task[None] | None,
+        *,
+        at_once: bool,
     ) -> None:
-        mended_at = await self._mend_at_once(action, observed)
+        mended_at = await self._mend_at_once(action, observed) if at_once else None
         if before is not None:
             await asyncio.wait({before})
         try:
@@ -258,7 +268,7 @@ class Actor:
         Returns when that was done (monotonic seconds); None where it was not.
         """
         container = (observed.containers or {}).get(action.container_id)
-        if action.cause is not Cause.DRIFT or container is None or container.scope is None:
+        if container is None or container.scope is None:
             return None
         try:
             if self.rests or not await self._world.systemd.set_scope_limits(

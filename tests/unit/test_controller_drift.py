@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from enforcer.adapters.fakes.docker import Wanted
-from enforcer.adapters.fakes.systemd import Call
+from enforcer.adapters.fakes import FakeWorld
+from enforcer.adapters.fakes.docker import FakeDocker, Wanted
+from enforcer.adapters.fakes.systemd import Call, FakeSystemd
+from enforcer.adapters.fakes.tree import CgroupTree
 from enforcer.model import ContainerLimits, LeaseState, Usage
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName
 from enforcer.quantities import GIB, Bytes, Cpus
+from tests.unit.configs import CAPACITY
 from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
 
 pytestmark = pytest.mark.asyncio
+
+
+class Slow(FakeDocker):
+    """Docker whose updates take until it is told."""
+
+    def __init__(self, cgroups: CgroupTree, now: Callable[[], float]) -> None:
+        FakeDocker.__init__(self, cgroups, now)
+        self.done = asyncio.Event()
+
+    async def update(self, container_id: str, limits: ContainerLimits) -> bool:
+        await self.done.wait()
+        return await FakeDocker.update(self, container_id, limits)
 
 
 async def test_the_first_tick_puts_the_global_limits_in_force() -> None:
@@ -115,6 +132,28 @@ async def test_what_changes_while_docker_mends_a_container_is_mended_at_once_too
         lab.world.docker.trouble.recover()
         await until(lambda: controller.published().counters.get(("drift", "tasks")) == 2)
         assert len(lab.world.docker.updates) == 2
+
+
+async def test_a_container_that_was_never_right_is_no_drift_while_docker_takes_long() -> None:
+    world = FakeWorld(capacity=CAPACITY)
+    docker = Slow(world.cgroups, world.clock.now)
+    world.docker, world.systemd = docker, FakeSystemd(world.cgroups, docker)
+    lab = Lab(world)
+    async with lab.running() as controller:
+        container = docker.run("astray", Wanted(cgroup_parent=WORKLOAD))
+        scope = world.cgroups.scopes[container]
+        # PID 1 does not let it run without a limit until Docker is done
+        await until(lambda: scope.limits.memory == controller.config.adopted.memory)
+        for _ in range(3):
+            await controller.tick()
+        assert not docker.updates
+        docker.done.set()
+        await until(lambda: bool(docker.updates))
+        await controller.tick()
+        assert not controller.published().repairs
+        docker.change(container, replace(scope.limits, tasks=7))
+        await until(lambda: bool(controller.published().repairs))
+        assert controller.published().repairs[-1].what == "tasks"
 
 
 async def test_nothing_is_done_in_a_world_that_is_as_it_ought_to_be() -> None:
