@@ -82,7 +82,7 @@ class Actor:
                     self._rest_until = self._world.clock.monotonic() + _SYSTEMD_REST_SECONDS
         self._reported = self._reported_now
 
-    async def place(self, actions: Sequence[Action]) -> None:
+    async def place(self, actions: Sequence[Action], observed: Observed) -> None:
         """Do all of these or say that it cannot be done.
 
         All at once, for somebody waits for it: PID 1 takes them one by one, and each is seen in
@@ -91,7 +91,7 @@ class Actor:
         Raises:
             UnavailableError: PID 1 did not answer, or did not do it.
         """
-        sets = [self._set(one) for one in actions if isinstance(one, SetLimits)]
+        sets = [self._set(one, observed) for one in actions if isinstance(one, SetLimits)]
         ends = await asyncio.gather(*sets, self._create_all(actions), return_exceptions=True)
         for error in ends:
             if isinstance(error, UnavailableError):
@@ -136,8 +136,7 @@ class Actor:
             case CreateSlice():
                 await self._create(action)
             case SetLimits():
-                await self._set(action)
-                self._verify(action, observed)
+                await self._set(action, observed)
             case RemoveSlice():
                 await self._remove(action)
             case UpdateContainer():
@@ -168,13 +167,14 @@ class Actor:
         self.systemd_ok = True
         self.known[action.unit] = action.limits
 
-    async def _set(self, action: SetLimits) -> None:
+    async def _set(self, action: SetLimits, observed: Observed) -> None:
         there = await self._world.systemd.set_limits(
             action.unit, action.limits, action.fields, lasting=action.lasting
         )
         self.systemd_ok = True
         if there:
             self.known[action.unit] = _after(self.known.get(action.unit), action)
+        self._verify(action, observed)
 
     async def _remove(self, action: RemoveSlice) -> None:
         # Stopping a slice kills what runs in it, so it is looked at once more.

@@ -314,7 +314,7 @@ class Loop:
             )
         observed = self._observe_path(lease)
         decision = self._decider.placement(lease, observed, self._given(observed))
-        await self.actor.place(decision.actions)
+        await self.actor.place(decision.actions, observed)
         there = self._observe_path(lease).cgroups
         waiting = {one.subject for one in decision.deferred}
         check_placed(lease, decision.desired.slices, there, waiting)
@@ -332,6 +332,7 @@ class Loop:
             at=self.world.clock.now(),
             cgroups={unit: cgroup for unit, cgroup in found if cgroup is not None},
             containers=self.containers.containers,
+            drift_seen_at=self._kernel.written,
         )
 
     def slices(self) -> dict[UnitName, DesiredSlice]:

@@ -111,17 +111,18 @@ class KernelWatch:
     def __init__(self, world: World, wake: Callable[[], None]) -> None:
         self._world = world
         self._wake = wake
-        self._written: dict[UnitName, float] = {}
+        self.written: dict[UnitName, float] = {}
+        """Unit → monotonic seconds of its first write."""
 
     async def follow(self) -> None:
         """Collect what the kernel tells; never ends."""
         async for change in self._world.kernel.changes():
             if change.may_be_drift:
-                self._written.setdefault(change.unit, change.at)
+                self.written.setdefault(change.unit, change.at)
             if change.file not in _COUNTS:
                 self._wake()
 
     def take(self) -> Mapping[UnitName, float]:
-        """Return unit → monotonic seconds of its first write, and begin anew."""
-        taken, self._written = self._written, {}
+        """Return what was written, and begin anew."""
+        taken, self.written = self.written, {}
         return taken

@@ -15,7 +15,7 @@ from enforcer.adapters.fakes.tree import CgroupTree
 from enforcer.model import ContainerLimits, LeaseState, Usage
 from enforcer.names import ADOPTED, ENGINE, ROOT, WORKLOAD, UnitName
 from enforcer.quantities import GIB, Bytes, Cpus
-from tests.unit.configs import CAPACITY
+from tests.unit.configs import CAPACITY, VALID
 from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
 
 pytestmark = pytest.mark.asyncio
@@ -154,6 +154,23 @@ async def test_a_container_that_was_never_right_is_no_drift_while_docker_takes_l
         docker.change(container, replace(scope.limits, tasks=7))
         await until(lambda: bool(controller.published().repairs))
         assert controller.published().repairs[-1].what == "tasks"
+
+
+async def test_drift_that_a_claim_undoes_is_reported_with_its_time() -> None:
+    lab = Lab(text=VALID + "[daemon]\ntick_seconds = 60\n")
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.tick()
+        before = lab.limits(WORKLOAD)
+        lab.world.kernel.write(WORKLOAD, "memory_max", None)
+        await asyncio.sleep(0.01)
+        lab.world.clock.advance(0.25)
+        await controller.claim(replace(TINY, server="other"))
+        assert lab.limits(WORKLOAD).memory_max == before.memory_max
+        await controller.tick()
+        (repair,) = controller.published().repairs
+        assert (repair.subject, repair.what, repair.seconds) == (WORKLOAD, "memory_max", 0.25)
+        assert controller.published().counters["drift", "memory_max"] == 1
 
 
 async def test_nothing_is_done_in_a_world_that_is_as_it_ought_to_be() -> None:
