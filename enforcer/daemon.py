@@ -30,6 +30,7 @@ from enforcer.metrics import Metrics
 from enforcer.model import Config
 from enforcer.ports import Host
 from enforcer.quantities import format_bytes, format_cpus
+from enforcer.wholefile import put
 
 _log = logging.getLogger(__name__)
 
@@ -187,8 +188,7 @@ def _text(path: Path) -> str:
 def _keep(last_good: Path, text: str) -> None:
     new = last_good.with_suffix(".new")
     try:
-        new.write_text(text)
-        new.replace(last_good)
+        put(last_good, text.encode(), mode=0o600)
     except OSError as error:  # a full disk: the older one stays, and the daemon runs
         _log.warning("cannot keep a copy of the configuration: %s", error)
 

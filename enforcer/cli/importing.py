@@ -14,7 +14,7 @@ from enforcer.cli.check import add_machine, described_capacity, mistakes_view, r
 from enforcer.cli.output import print_json, show
 from enforcer.cli.words import parser
 from enforcer.config import ConfigError
-from enforcer.newfile import Fate, keep
+from enforcer.wholefile import Fate, keep
 
 
 def main(words: Sequence[str]) -> int:

@@ -15,8 +15,8 @@ from enforcer.errors import InvalidError, UnavailableError
 from enforcer.hubconfig import found
 from enforcer.hubconfig.answers import CONFIG, STATE, Answers, ServerType
 from enforcer.hubconfig.ask import Asker, Defaults, collect
-from enforcer.hubconfig.text import PAGES_TOKEN, PROXY_TOKEN, render
-from enforcer.newfile import Fate, Kept, keep, put
+from enforcer.hubconfig.text import TOKENS, render
+from enforcer.wholefile import Fate, Kept, keep, put
 
 HUB_USER: Final = "jupyterhub"
 
@@ -106,7 +106,7 @@ def _ensure_token(path: Path) -> bool:
         return False
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, mode=0o700)
-    put(path, secrets.token_hex(32) + "\n", mode=0o600, owner=HUB_USER, group=HUB_USER)
+    put(path, f"{secrets.token_hex(32)}\n".encode(), mode=0o600, owner=HUB_USER, group=HUB_USER)
     return True
 
 

@@ -13,6 +13,7 @@ from enforcer.bootstrap import Console, Finished, Runner, SystemRunner
 from enforcer.bootstrap.commands import Command
 from enforcer.errors import UnavailableError
 from enforcer.install.files import VENV, ManagedFile, digest
+from enforcer.wholefile import put
 
 ENGINE_SERVICES = ("docker", "containerd")
 
@@ -74,7 +75,7 @@ class Host:
 
     def write(self, file: ManagedFile) -> None:
         """Write a file of ours, whole or not at all."""
-        self._write(file.path, file.content, file.mode)
+        self._put(file.path, file.content, file.mode)
 
     def remove(self, path: PurePosixPath) -> None:
         """Remove a file, and its folder where that is a drop-in folder left empty."""
@@ -116,7 +117,7 @@ class Host:
             "hub": manifest.hub,
             "made": list(manifest.made),
         }
-        self._write(_MANIFEST, (json.dumps(record, indent=1) + "\n").encode(), 0o600)
+        self._put(_MANIFEST, (json.dumps(record, indent=1) + "\n").encode(), 0o600)
 
     def read_docker_config(self) -> str | None:
         """daemon.json's text, None where there is none."""
@@ -136,19 +137,11 @@ class Host:
             shutil.copy2(target, backup)
         self.console.say(f"  /{_DOCKER_CONFIG}: written")
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
-        self._write(_DOCKER_CONFIG, text.encode(), mode)
+        self._put(_DOCKER_CONFIG, text.encode(), mode)
 
-    def _write(self, path: PurePosixPath, content: bytes, mode: int) -> None:
-        if self.dry:
-            return
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new = target.with_name(f".{target.name}.new")
-        new.unlink(missing_ok=True)
-        new.touch(mode=0o600)  # nobody opens it before it has its own mode
-        new.write_bytes(content)
-        new.chmod(mode)
-        new.replace(target)
+    def _put(self, path: PurePosixPath, content: bytes, mode: int) -> None:
+        if not self.dry:
+            put(self.root / path, content, mode=mode)
 
     def swap(self, new: Path, target: Path) -> None:
         """Put a folder in the place of another, which is removed.

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.run import pure_tier
 
 CHECKOUT = Path(__file__).parents[2]
-APART = {"bootstrap", "hubconfig", "install", "machine", "newfile"}
+APART = {"bootstrap", "hubconfig", "install", "machine", "wholefile"}
 
 
 def layers() -> list[str]:

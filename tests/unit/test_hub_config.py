@@ -271,7 +271,7 @@ def test_a_link_in_the_states_folder_is_not_followed(place: Place, tmp_path: Pat
     place.state.mkdir()
     victim = tmp_path / "victim"
     victim.write_text("")
-    (place.state / ".pages.token.tmp").symlink_to(victim)
+    (place.state / ".pages.token.new").symlink_to(victim)
     (place.state / "pages.token").symlink_to(victim)
     place.write()
     assert victim.read_text() == ""
