@@ -18,9 +18,9 @@ from typing import Final, Self, TypeVar
 from enforcer.api import calls, types
 from enforcer.api.calls import Ask
 from enforcer.errors import UnavailableError
-from enforcer.model import Claim, LeaseState, Resize
+from enforcer.model import SOCKET, Claim, LeaseState, Resize
 
-DEFAULT_SOCKET: Final = "/run/enforcer/enforcer.sock"
+DEFAULT_SOCKET: Final = SOCKET
 DEFAULT_SECONDS: Final = 40.0
 """More than the daemon takes to say that something took too long."""
 FULL_SECONDS: Final = 0.05

@@ -27,7 +27,7 @@ from enforcer.config import parse_config
 from enforcer.controller import ConfigFile, Controller, World
 from enforcer.errors import EnforcerError, InvalidError, UnavailableError
 from enforcer.metrics import Metrics
-from enforcer.model import Config
+from enforcer.model import SOCKET, Config
 from enforcer.ports import Host
 from enforcer.quantities import format_bytes, format_cpus
 from enforcer.wholefile import put
@@ -48,11 +48,11 @@ _LEAST_HUNG_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Where everything is. socket: made here when systemd hands none over."""
+    """Where everything is. socket: made when systemd hands none over."""
 
     config: Path = DEFAULT_CONFIG
     state: Path = DEFAULT_STATE
-    socket: Path | None = None
+    socket: Path = Path(SOCKET)
     debug: bool = False
 
 
@@ -126,7 +126,7 @@ async def _serve(
         peer_uid,
     )
     stack.push_async_callback(finishing.wait, 10.0)
-    await api.start(_api_socket(options, Path(daemon.socket)))
+    await api.start(_api_socket(options.socket))
     stack.push_async_callback(api.stop)
     pages = Server(
         metrics_app(metrics), Register(Bounds(total=64, per_uid=64, reserved=0), _nobody)
@@ -186,7 +186,6 @@ def _text(path: Path) -> str:
 
 
 def _keep(last_good: Path, text: str) -> None:
-    new = last_good.with_suffix(".new")
     try:
         put(last_good, text.encode(), mode=0o600)
     except OSError as error:  # a full disk: the older one stays, and the daemon runs
@@ -208,11 +207,10 @@ def _check_machine() -> None:
         raise UnavailableError(fatal[0].code, fatal[0].message, fatal[0].hint)
 
 
-def _api_socket(options: Options, default: Path) -> socket.socket:
+def _api_socket(path: Path) -> socket.socket:
     given = [one for one in activated_sockets() if one.family == socket.AF_UNIX]
     if given:
         return given[0]
-    path = default if options.socket is None else options.socket
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

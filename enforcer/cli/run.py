@@ -7,7 +7,8 @@ import gc
 from collections.abc import Sequence
 from pathlib import Path
 
-from enforcer.cli.words import CONFIG, SOCKET
+from enforcer.cli.words import CONFIG
+from enforcer.model import SOCKET
 
 
 def main(words: Sequence[str]) -> int:
@@ -40,8 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--socket",
         type=Path,
+        default=Path(SOCKET),
         metavar="PATH",
-        help=f"where to listen if systemd hands over no socket (the configuration's, or {SOCKET})",
+        help=f"where to listen if systemd hands over no socket ({SOCKET})",
     )
     made.add_argument(
         "--state",

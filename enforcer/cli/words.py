@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from enforcer.model import DaemonSettings
+from enforcer.model import SOCKET
 
-SOCKET: Final = DaemonSettings().socket
 CONFIG: Final = Path("/etc/enforcer/enforcer.toml")
 
 

@@ -23,7 +23,7 @@ from enforcer.demo.scenario import CGROUPS, Mischief, Part, docker_run
 from enforcer.errors import UnavailableError
 from enforcer.machine import npm
 from enforcer.machine.hub import PEOPLE
-from enforcer.model import DaemonSettings, LeaseState
+from enforcer.model import SOCKET, DaemonSettings, LeaseState
 from enforcer.names import UnitName, cgroup_path
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -54,7 +54,6 @@ SOURCE: Final = machine.Source(checkout=_CHECKOUT, parts=_PARTS, setup=_SETUP, k
 _NPM_SECONDS: Final = 360.0
 _SCRATCH: Final = "enforcer-scratch.slice"
 _PROBE: Final = f"{machine.SOURCE}/enforcer/demo/probe.py"
-_SETTINGS: Final = DaemonSettings()
 _DOCKER_SECONDS: Final = 120.0
 _SCOPE_SECONDS: Final = 30.0
 
@@ -201,11 +200,11 @@ def raised(layer: machine.Layer) -> Iterator[Stage]:
         machine.start(layer) as guest,
     ):
         local = Path(folder) / "enforcer.sock"
-        guest.forward_socket(_SETTINGS.socket, local)
+        guest.forward_socket(SOCKET, local)
         yield Stage(
             guest=guest,
             socket=local,
-            metrics_port=_forward(guest, _SETTINGS.metrics_port),
+            metrics_port=_forward(guest, DaemonSettings().metrics_port),
             hub_port=_forward(guest, HUB_PORT),
             password=_set_password(guest),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enforcer.model.config import (
+    SOCKET,
     AdmissionMode,
     AdmissionRules,
     AdoptedQuota,
@@ -65,6 +66,7 @@ __all__ = [
     "LEASE_LABEL",
     "NEVER_RAN",
     "REPAIR_BUCKETS",
+    "SOCKET",
     "Action",
     "AdmissionMode",
     "AdmissionRules",

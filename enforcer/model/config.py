@@ -6,8 +6,12 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from enforcer.quantities import CORE, Bytes, Cpus
+
+SOCKET: Final = "/run/enforcer/enforcer.sock"
+"""Where the API is; enforcer.socket says so too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +127,8 @@ class AdmissionRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSettings:
-    """The daemon's own: addresses, intervals in seconds, how much is kept."""
+    """The daemon's own: the metrics' address, intervals in seconds, how much is kept."""
 
-    socket: str = "/run/enforcer/enforcer.sock"
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 9753
     hub_users: tuple[str, ...] = ()
