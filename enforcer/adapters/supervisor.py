@@ -39,10 +39,6 @@ class Supervisor:
         """Give a sign of life."""
         self._send("WATCHDOG=1")
 
-    def reloading(self) -> None:
-        """Say that a reload has begun; `ready` ends it."""
-        self._send("RELOADING=1")
-
     def stopping(self) -> None:
         """Say that the daemon is on its way out."""
         self._send("STOPPING=1")

@@ -23,6 +23,7 @@ from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, CHECKOUT, CONFIG, SOCKET, Lab, until
 from tests.machine.test_machine import mostly_on_one
 
+_RELOAD: Final = "systemctl reload enforcer.service"
 REBOOT_SECONDS: Final = 900
 NOTICE_SECONDS: Final = 60
 """A dockerd that hangs says nothing: it is asked now and then, and given time to answer."""
@@ -119,22 +120,26 @@ def test_a_reload_with_a_bad_file_changes_nothing_and_status_says_so(lab: Lab) -
     bad = good.replace("mem_limit", "mem_limits", 1).replace('"256 MiB"', '"a lot"', 1)
     lab.guest.write(CONFIG, bad)
     before = limits(lab, ROOT), limits(lab, lease.unit)
+    lab.guest.run(["kill", "-HUP", str(lab.daemon_pid())])
+    until(lambda: "mem_limits" in lab.client.status().config_error)
     with pytest.raises(InvalidError) as caught:
         lab.client.reload()
     assert "mem_limits" in caught.value.message
-    lab.guest.run("systemctl reload enforcer.service")
-    until(lambda: "mem_limits" in lab.client.status().config_error)
-    told = lab.guest.run("enforcer status; systemctl status enforcer.service", check=False).stdout
-    assert "mem_limits" in told
-    assert "the configuration file is wrong" in told
+    # Whoever reloads through systemd is told as well, and the daemon runs on.
+    assert lab.guest.run(_RELOAD, check=False, timeout_seconds=120).code != 0
+    assert lab.guest.run("systemctl is-active enforcer.service").stdout.strip() == "active"
+    assert "enforcer reload: " in lab.journal()
+    assert "mem_limits" in lab.guest.run("enforcer status").stdout
+    shown = "systemctl status --no-pager enforcer.service"
+    until(lambda: "the configuration file is wrong" in lab.guest.run(shown).stdout)
     assert (limits(lab, ROOT), limits(lab, lease.unit)) == before
     # A start finds no right file either, and goes on with the last one that was.
     lab.guest.run("systemctl restart enforcer.service", timeout_seconds=300)
     assert "mem_limits" in lab.client.status().config_error
     assert (limits(lab, ROOT), limits(lab, lease.unit)) == before
     lab.guest.write(CONFIG, good)
-    lab.guest.run("systemctl reload enforcer.service")
-    until(lambda: not lab.client.status().config_error)
+    lab.guest.run(_RELOAD, timeout_seconds=120)
+    assert not lab.client.status().config_error, "it has been read when the command ends"
 
 
 def test_a_lowered_limit_kills_nobody_until_its_grace_ends(lab: Lab) -> None:

@@ -221,10 +221,7 @@ def test_the_hubs_units_come_only_if_it_is_wanted() -> None:
 
 @pytest.mark.parametrize("unit", HUBS)
 def test_a_unit_of_the_hubs_is_the_hosts_and_holds_no_more_than_it_needs(unit: str) -> None:
-    parser = configparser.RawConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment, method-assign] # as its documentation has it
-    parser.read_string((CHECKOUT / "systemd/hub" / unit).read_text())
-    service = parser["Service"]
+    service = _service(f"hub/{unit}")
     assert service["Slice"] == "system.slice"
     assert service["MemoryMin"]
     assert service["NoNewPrivileges"] == "yes"
@@ -380,6 +377,11 @@ def test_the_proxy_is_restarted_only_where_it_is_another_one(tmp_path: Path) -> 
 def test_a_hub_without_a_configuration_is_not_started(tmp_path: Path) -> None:
     runner = RecordingRunner()
     hub.activate(_host(tmp_path, runner), start=True, proxy_changed=True)
+def test_who_reloads_through_systemd_is_told_what_enforcer_reload_would_tell_them() -> None:
+    service = _service("enforcer.service")
+    assert service["ExecReload"] == service["ExecStart"].removesuffix("run") + "reload"
+
+
     assert [command for command in runner.commands if "enable" not in command] == []
 
 
@@ -392,3 +394,10 @@ def test_what_an_earlier_version_wrote_down_is_still_read(tmp_path: Path) -> Non
     manifest = Manifest(files={"a": "b"}, hub=True, made=hub.MADE)
     host.store_manifest(manifest)
     assert host.load_manifest() == manifest
+def _service(unit: str) -> configparser.SectionProxy:
+    parser = configparser.RawConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign] # as its documentation has it
+    parser.read_string((CHECKOUT / "systemd" / unit).read_text())
+    return parser["Service"]
+
+
