@@ -79,7 +79,7 @@ class Profile(Section):
 
 
 class Preallocate(Section):
-    """``max_preallocate``: the most that may be guaranteed."""
+    """``max_preallocate``: the most that may be guaranteed to one user, over all their leases."""
 
     cpu_guarantee: Amount = None
     mem_guarantee: Amount = None
