@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from enforcer.__main__ import COMMANDS
-from enforcer.model import AdmissionMode
+from enforcer.metrics import Metrics
+from enforcer.model import AdmissionMode, Usage
+from tests.fakes_operations import FakeOperations
 from tests.unit.configs import parse
+from tests.unit.worlds import config, lease
 
 README = (Path(__file__).parents[2] / "README.org").read_text()
 
@@ -25,6 +29,18 @@ def test_its_configuration_is_right() -> None:
     config = parse(block("toml"))
     assert config.profiles["Large"].admission is AdmissionMode.QUEUE
     assert config.daemon.hub_users == ("jupyterhub", "enforcer-pages")
+
+
+def test_its_queries_are_of_metrics_that_there_are() -> None:
+    operations = FakeOperations(config())
+    one = lease("ada", "small", promised=(1, 2))
+    operations.book = replace(operations.book, leases=(one,))
+    operations.usage[one.unit] = Usage(cpu_usec=1)
+    operations.tick()
+    text = Metrics(operations.published).render().decode()
+    asked = set(re.findall(r"enforcer_\w+", block("promql")))
+    assert asked
+    assert asked <= set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
 
 
 def test_it_names_every_command() -> None:
