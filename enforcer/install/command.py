@@ -30,7 +30,7 @@ _WORDS = {
 
 
 def main(words: Sequence[str]) -> int:
-    """Run ``install …`` or ``uninstall …``; 0, or 1 when something is left for the admin to do."""
+    """Run ``install …`` or ``uninstall …``; 0, also where something is left for the admin to do."""
     command, *rest = words
     if command == "uninstall":
         return _uninstall(_uninstall_parser().parse_args(rest))
@@ -124,7 +124,7 @@ def _install(options: argparse.Namespace) -> int:
     console.say(
         "Nothing was changed: a dry run." if options.dry_run else "The Enforcer is installed."
     )
-    return 1 if left and not options.dry_run else 0
+    return 0
 
 
 def _install_hub_packages(host: Host, options: argparse.Namespace) -> bool:
