@@ -5,6 +5,8 @@ Only the standard library: `install --hub` runs it before anything else is there
 
 from __future__ import annotations
 
-from enforcer.hubconfig.command import main
+from enforcer.hubconfig.command import default_answers, main, write
+from enforcer.hubconfig.found import bridge_address
+from enforcer.hubconfig.text import TOKENS, render
 
-__all__ = ["main"]
+__all__ = ["TOKENS", "bridge_address", "default_answers", "main", "render", "write"]

@@ -56,6 +56,16 @@ def main(words: Sequence[str]) -> int:
     return write(answers, Console(), force=options.force)
 
 
+def default_answers(config: Path, state: Path, bridge: str | None) -> Answers:
+    """Answer all without a question. bridge: the address that containers reach this host by.
+
+    Raises:
+        InvalidError: it has none.
+    """
+    answers = collect({}, Defaults(bridge=bridge, admins=found.admins()), None)
+    return replace(answers, config=PurePosixPath(config), state=PurePosixPath(state))
+
+
 def write(answers: Answers, console: Console, *, force: bool = False) -> int:
     """Write the file, the tokens it names and the folders for what is the lab's own; 0.
 
@@ -66,7 +76,7 @@ def write(answers: Answers, console: Console, *, force: bool = False) -> int:
     try:
         for folder in ("templates", "conf.d"):
             (path.parent / folder).mkdir(parents=True, exist_ok=True)
-        for token in (PAGES_TOKEN, PROXY_TOKEN):
+        for token in TOKENS:
             if _ensure_token(Path(answers.state) / token):
                 console.say(f"  {answers.state / token}: written")
     except OSError as error:

@@ -11,6 +11,7 @@ from enforcer.hubconfig.answers import BIND_URLS, PROXY_COMMAND, Allowed, Answer
 
 PAGES_TOKEN: Final = "pages.token"  # noqa: S105 - a file's name
 PROXY_TOKEN: Final = "proxy.token"  # noqa: S105 - a file's name
+TOKENS: Final = (PAGES_TOKEN, PROXY_TOKEN)
 """Names of files below the state's folder."""
 
 _CERTIFICATE: Final = "/etc/letsencrypt/live/lab.example.org/fullchain.pem"

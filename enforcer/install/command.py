@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,13 @@ from pathlib import Path
 from enforcer.bootstrap import Console
 from enforcer.errors import ForbiddenError, UnavailableError
 from enforcer.install import engine, hub
-from enforcer.install.files import Step, decide_install, decide_uninstall, managed_files
+from enforcer.install.files import (
+    ManagedFile,
+    Step,
+    decide_install,
+    decide_uninstall,
+    managed_files,
+)
 from enforcer.install.host import Host, Manifest
 from enforcer.install.packages import DAEMON, HUB, install_library, install_venv
 
@@ -21,6 +26,8 @@ _UNITS = ("enforcer.socket", "enforcer.service")
 
 _PURGED = ("etc/enforcer", "var/lib/enforcer")
 
+_DRY = "Nothing was changed: a dry run."
+
 _WORDS = {
     Step.WRITE: "written",
     Step.UNCHANGED: "as it was",
@@ -29,12 +36,19 @@ _WORDS = {
 }
 
 
-def main(words: Sequence[str]) -> int:
+def main(words: Sequence[str], host: Host | None = None, checkout: Path = _CHECKOUT) -> int:
     """Run ``install …`` or ``uninstall …``; 0, also where something is left for the admin to do."""
     command, *rest = words
-    if command == "uninstall":
-        return _uninstall(_uninstall_parser().parse_args(rest))
-    return _install(_install_parser().parse_args(rest))
+    host = Host(console=Console()) if host is None else host
+    install = command == "install"
+    options = (_install_parser() if install else _uninstall_parser()).parse_args(rest)
+    host = replace(host, dry=options.dry_run)
+    _check_root(host, command)
+    if install:
+        _install(host, checkout, options)
+    else:
+        _uninstall(host, purge=options.purge)
+    return 0
 
 
 def _install_parser() -> argparse.ArgumentParser:
@@ -88,48 +102,58 @@ def _uninstall_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _install(options: argparse.Namespace) -> int:
-    console = Console()
-    host = Host(console=console, dry=options.dry_run)
-    _check_root("install", dry=options.dry_run)
+def _install(host: Host, checkout: Path, options: argparse.Namespace) -> None:
     _check_host(host)
-    console.say(
+    host.console.say(
         "This installs the Enforcer: Python packages in /opt/enforcer, units in"
         " /usr/local/lib/systemd, an example configuration in /etc/enforcer."
         + (" With it come JupyterHub, its proxy, and /etc/jupyterhub." if options.hub else "")
     )
-    merged = engine.merge(host.read_docker_config())
+    engine.merge(host.read_docker_config())  # nothing is changed where it cannot be read
     manifest = host.load_manifest()
-    manifest = replace(manifest, hub=manifest.hub or options.hub)
-    install_venv(host, DAEMON, _CHECKOUT / "enforcer" / "requirements.lock", options.wheels)
-    proxy_changed = manifest.hub and _install_hub_packages(host, options)
-    install_library(host, _CHECKOUT)
-    manifest = _install_files(host, console, manifest)
-    if merged.text is not None:
-        host.write_docker_config(merged.text)
-        manifest = manifest.with_docker(merged.added)
+    host.sweep((*manifest.ours, *hub.WRITTEN))
+    wanted = manifest.hub or options.hub
+    files = managed_files(checkout, hub=wanted)
+    manifest = manifest.beginning(files)
+    host.store_manifest(manifest)
+    install_venv(host, DAEMON, checkout / "enforcer" / "requirements.lock", options.wheels)
+    proxy_changed = wanted and _install_hub_packages(host, checkout, options)
+    install_library(host, checkout)
+    manifest = replace(_install_files(host, files, manifest), hub=wanted)
+    manifest, merged = _merge_docker_config(host, manifest)
     left = [_conflict(key, value) for key, value in merged.conflicts.items()]
-    if manifest.hub:
+    if wanted:
         manifest, todo = hub.grant_rights(host, manifest)
         left += [todo] if todo else []
-        left += hub.build_charts(host, _offline(options))
     host.store_manifest(manifest)
-    host.read_units("enforcer.conf", *(("enforcer-hub.conf",) if manifest.hub else ()))
+    if wanted:
+        left += hub.build_charts(host, _offline(options))
+    host.read_units("enforcer.conf", *(("enforcer-hub.conf",) if wanted else ()))
     host.activate(start=not options.no_start, units=_UNITS)
     left += _engine_left(host, restart=options.restart_docker, changed=merged.text is not None)
-    if manifest.hub:
+    if wanted:
         left += _start_hub(host, manifest, start=not options.no_start, proxy=proxy_changed)
     for line in left:
-        console.say(f"left for you: {line}")
-    console.say(
-        "Nothing was changed: a dry run." if options.dry_run else "The Enforcer is installed."
-    )
-    return 0
+        host.console.say(f"left for you: {line}")
+    host.console.say(_DRY if host.dry else "The Enforcer is installed.")
 
 
-def _install_hub_packages(host: Host, options: argparse.Namespace) -> bool:
+def _merge_docker_config(host: Host, manifest: Manifest) -> tuple[Manifest, engine.Merge]:
+    """Put our keys into daemon.json; that they are ours is put down just before.
+
+    Read anew, for an admin may have written in it while packages were fetched.
+    """
+    merged = engine.merge(host.read_docker_config())
+    if merged.text is not None:
+        manifest = manifest.with_docker(merged.added)
+        host.store_manifest(manifest)
+        host.write_docker_config(merged.text)
+    return manifest, merged
+
+
+def _install_hub_packages(host: Host, checkout: Path, options: argparse.Namespace) -> bool:
     """Install what the hub runs with; whether its proxy is another one now."""
-    source = _CHECKOUT / "spawner"
+    source = checkout / "spawner"
     install_venv(host, HUB, source / "requirements.lock", options.wheels)
     return hub.install_proxy(host, source / "proxy", _offline(options))
 
@@ -144,18 +168,21 @@ def _start_hub(host: Host, manifest: Manifest, *, start: bool, proxy: bool) -> l
     return left + hub.activate(host, start=start, proxy_changed=proxy)
 
 
-def _install_files(host: Host, console: Console, manifest: Manifest) -> Manifest:
-    files = managed_files(_CHECKOUT, hub=manifest.hub)
+def _install_files(host: Host, files: Sequence[ManagedFile], manifest: Manifest) -> Manifest:
     by_path = {file.path: file for file in files}
-    names = {*map(str, by_path), *manifest.files}
+    ours = manifest.ours
+    present = host.digests(ours)
     written = dict(manifest.files)
-    for path, step in decide_install(files, manifest.files, host.digests(names)):
+    for path, step in decide_install(files, ours, present):
         if step is not Step.UNCHANGED:
-            console.say(f"  /{path}: {_WORDS[step]}")
+            host.console.say(f"  /{path}: {_WORDS[step]}")
         if step is Step.REMOVE:
             host.remove(path)
             written.pop(str(path), None)
-        elif step is not Step.KEEP:
+        elif step is Step.KEEP:
+            if present[str(path)] in ours[str(path)]:  # the configuration, as we wrote it once
+                written[str(path)] = present[str(path)]
+        else:
             if step is Step.WRITE:
                 host.write(by_path[path])
             written[str(path)] = by_path[path].digest
@@ -185,42 +212,47 @@ def _conflict(key: str, value: object) -> str:
     )
 
 
-def _uninstall(options: argparse.Namespace) -> int:
-    console = Console()
-    host = Host(console=console, dry=options.dry_run)
-    _check_root("uninstall", dry=options.dry_run)
+def _uninstall(host: Host, *, purge: bool) -> None:
     manifest = host.load_manifest()
-    if not manifest.files:
-        console.say("The Enforcer is not installed here: nothing to do.")
-        return 0
+    if not manifest.ours and not purge:
+        host.console.say("The Enforcer is not installed here: nothing to do.")
+        return
+    # What is kept of the hub is known for ours later too, by a purge.
+    manifest = replace(manifest, made=hub.made(host, manifest), making="")
     host.deactivate((*hub.UNITS, *_UNITS) if manifest.hub else _UNITS)
-    text = engine.unmerge(host.read_docker_config(), manifest.docker)
+    host.sweep((*manifest.ours, *hub.WRITTEN))
+    text = engine.unmerge(host.read_docker_config(), manifest.docker, host.read_docker_backup())
     if text is not None:
-        host.write_docker_config(text)
+        host.restore_docker_config(text)
+    host.drop_docker_backup()
     kept = 0
-    for path, step in decide_uninstall(manifest.files, host.digests(manifest.files)):
-        if step is Step.REMOVE and (not _is_configuration(str(path)) or options.purge):
-            console.say(f"  /{path}: {_WORDS[step]}")
+    for path, step in decide_uninstall(manifest.ours, host.digests(manifest.ours)):
+        if _is_configuration(str(path)) and (purge or step is Step.REMOVE):
+            continue  # it stays, unless its whole folder is purged
+        host.console.say(f"  /{path}: {_WORDS[step]}")
+        if step is Step.REMOVE:
             host.remove(path)
-        elif step is Step.KEEP:
+        else:
             kept += 1
-            console.say(f"  /{path}: {_WORDS[step]}")
-    host.clean(purge=(*_PURGED, *manifest.made) if options.purge else ())
-    console.say(
+    host.clean(purge=(*manifest.made, *_PURGED) if purge else ())
+    host.drop_manifest(Manifest() if purge else Manifest(made=manifest.made))
+    if host.dry:
+        host.console.say(_DRY)
+        return
+    host.console.say(
         "The Enforcer is removed. Running containers keep their limits until they end; dockerd"
         " leaves jupyter-engine.slice at its next restart."
     )
     if kept:
-        console.say(f"{kept} files that were changed here are still there, named above.")
-    return 0
+        host.console.say(f"{kept} files that were changed here are still there, named above.")
 
 
 def _is_configuration(path: str) -> bool:
     return path.startswith("etc/enforcer/")
 
 
-def _check_root(command: str, *, dry: bool) -> None:
-    if os.geteuid() != 0 and not dry:
+def _check_root(host: Host, command: str) -> None:
+    if not host.privileged and not host.dry:
         raise ForbiddenError(
             "install.not-root",
             f"only root may {command} the daemon",

@@ -44,11 +44,22 @@ def merge(text: str | None) -> Merge:
     return Merge(text=changed, added=added, conflicts=conflicts)
 
 
-def unmerge(text: str | None, added: Mapping[str, object]) -> str | None:
-    """Take out what merge() added, where it still has our value; None where nothing changes."""
+def unmerge(text: str | None, added: Mapping[str, object], before: str | None) -> str | None:
+    """Take out what merge() added, where it still has our value; None where nothing changes.
+
+    before: the file as merge() found it, None if there was none. Where the same comes out, it comes
+    out word for word; nothing at all, "", where there was nothing.
+    """
     settings = _parse(text)
     kept = {key: value for key, value in settings.items() if added.get(key, _ABSENT) != value}
-    return None if kept == settings else _format(kept)
+    if kept == settings:
+        return None
+    if before is None:
+        return _format(kept) if kept else ""
+    try:
+        return before if kept == _parse(before) else _format(kept)
+    except InvalidError:  # somebody wrote in it
+        return _format(kept)
 
 
 _ABSENT = object()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -70,6 +70,10 @@ class Step(enum.StrEnum):
     REMOVE = "remove"  # ours from an earlier version, untouched since
 
 
+Ours = Mapping[str, Collection[str]]
+"""Path → digests of what we wrote there: one, or several while an installation has not ended."""
+
+
 def digest(content: bytes) -> str:
     """SHA-256, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
@@ -127,11 +131,11 @@ def distribution(pyproject: str) -> dict[str, str]:
 
 
 def decide_install(
-    files: Iterable[ManagedFile], installed: Mapping[str, str], present: Mapping[str, str]
+    files: Iterable[ManagedFile], ours: Ours, present: Mapping[str, str]
 ) -> list[tuple[PurePosixPath, Step]]:
     """What to do about each file of this version, and each that an earlier one left.
 
-    installed: path → digest of what we wrote last. present: path → digest of what is there.
+    present: path → digest of what is there.
     """
     steps: list[tuple[PurePosixPath, Step]] = []
     wanted: set[str] = set()
@@ -144,28 +148,26 @@ def decide_install(
             steps.append((file.path, Step.WRITE))
         elif there == file.digest:
             steps.append((file.path, Step.UNCHANGED))
-        elif not file.theirs and there == installed.get(name):
+        elif not file.theirs and there in ours.get(name, ()):
             steps.append((file.path, Step.WRITE))
         else:
             steps.append((file.path, Step.KEEP))
-    left = [PurePosixPath(name) for name in installed if name not in wanted]
-    return steps + _decide_removal(left, installed, present)
+    left = [PurePosixPath(name) for name in ours if name not in wanted]
+    return steps + _decide_removal(left, ours, present)
 
 
-def decide_uninstall(
-    installed: Mapping[str, str], present: Mapping[str, str]
-) -> list[tuple[PurePosixPath, Step]]:
+def decide_uninstall(ours: Ours, present: Mapping[str, str]) -> list[tuple[PurePosixPath, Step]]:
     """What to do about each file we once wrote; what an admin has changed stays."""
-    return _decide_removal([PurePosixPath(name) for name in installed], installed, present)
+    return _decide_removal([PurePosixPath(name) for name in ours], ours, present)
 
 
 def _decide_removal(
-    paths: Sequence[PurePosixPath], installed: Mapping[str, str], present: Mapping[str, str]
+    paths: Sequence[PurePosixPath], ours: Ours, present: Mapping[str, str]
 ) -> list[tuple[PurePosixPath, Step]]:
     steps: list[tuple[PurePosixPath, Step]] = []
     for path in paths:
         there = present.get(str(path))
         if there is not None:
-            untouched = there == installed[str(path)]
+            untouched = there in ours[str(path)]
             steps.append((path, Step.REMOVE if untouched else Step.KEEP))
     return steps

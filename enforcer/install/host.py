@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from enforcer.bootstrap import Console, Finished, Runner, SystemRunner
 from enforcer.bootstrap.commands import Command
 from enforcer.errors import UnavailableError
+from enforcer.hubconfig import bridge_address
 from enforcer.install.files import VENV, ManagedFile, digest
-from enforcer.wholefile import put
+from enforcer.wholefile import put, sweep
 
 ENGINE_SERVICES = ("docker", "containerd")
 
 _MANIFEST = PurePosixPath("var/lib/enforcer/installed.json")
 _DOCKER_CONFIG = PurePosixPath("etc/docker/daemon.json")
+_DOCKER_BACKUP = _DOCKER_CONFIG.with_name("daemon.json.before-enforcer")
 SECONDS = 120.0
 """For a command that fetches nothing."""
 
@@ -27,31 +30,61 @@ SECONDS = 120.0
 class Manifest:
     """What we wrote on the host: path → digest, and the keys we put into daemon.json.
 
-    hub: the hub is installed too. made: folders that were made for it, which --purge removes.
+    begun: path → digests of what an installation that has not ended may have written there: what is
+    to be changed is put down here first, and so is known for ours wherever that stops.
+    hub: the hub is installed too. made: folders that were made for it, which --purge removes;
+    making: the digest of its configuration, put down before that is written.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
+    begun: Mapping[str, Sequence[str]] = field(default_factory=dict)
     docker: Mapping[str, object] = field(default_factory=dict)
     hub: bool = False
     made: tuple[str, ...] = ()
+    making: str = ""
+
+    @property
+    def ours(self) -> Mapping[str, frozenset[str]]:
+        """Path → digests of what is ours there."""
+        return {
+            name: frozenset((*self.begun.get(name, ()), *self._written(name)))
+            for name in {**self.files, **self.begun}
+        }
+
+    def beginning(self, files: Iterable[ManagedFile]) -> Manifest:
+        """The same before these are written."""
+        begun = {name: list(digests) for name, digests in self.begun.items()}
+        for file in files:
+            digests = begun.setdefault(str(file.path), [])
+            if file.digest not in digests:
+                digests.append(file.digest)
+        return replace(self, begun=begun)
 
     def with_files(self, files: Mapping[str, str]) -> Manifest:
-        """The same with other files."""
-        return replace(self, files=files)
+        """The same with other files, and with all that had begun at its end."""
+        return replace(self, files=files, begun={})
 
     def with_docker(self, added: Mapping[str, object]) -> Manifest:
         """The same with more keys of daemon.json."""
         return replace(self, docker={**self.docker, **added})
 
+    def _written(self, name: str) -> tuple[str, ...]:
+        return (self.files[name],) if name in self.files else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A host below `root`; with `dry`, says what it would do and does nothing."""
+    """A host below `root`; with `dry`, says what it would do and does nothing.
+
+    find_bridge: tells the address that containers reach it by.
+    """
 
     console: Console
     dry: bool = False
     root: Path = Path("/")
     runner: Runner = field(default_factory=SystemRunner)
+    privileged: bool = field(default_factory=lambda: os.geteuid() == 0)
+    find_bridge: Callable[[], str | None] = bridge_address
 
     def has_systemd(self) -> bool:
         """Is systemd the init process? (sd_booted(3))."""
@@ -86,6 +119,12 @@ class Host:
         if target.parent.name.endswith(".d") and not any(target.parent.iterdir()):
             target.parent.rmdir()
 
+    def sweep(self, names: Iterable[str]) -> None:
+        """Remove what is beside these files, and our own, because we were killed in the middle."""
+        if not self.dry:
+            for path in (*map(PurePosixPath, names), _DOCKER_CONFIG, _DOCKER_BACKUP, _MANIFEST):
+                sweep(self.root / path)
+
     def load_manifest(self) -> Manifest:
         """What an earlier install wrote; empty where there was none.
 
@@ -96,9 +135,11 @@ class Host:
             record = json.loads((self.root / _MANIFEST).read_text())
             return Manifest(
                 files=dict(record["files"]),
+                begun=dict(record.get("begun", {})),
                 docker=dict(record["docker"]),
                 hub=bool(record.get("hub")),
                 made=tuple(map(str, record.get("made", ()))),
+                making=str(record.get("making", "")),
             )
         except FileNotFoundError:
             return Manifest()
@@ -110,34 +151,64 @@ class Host:
             ) from error
 
     def store_manifest(self, manifest: Manifest) -> None:
-        """Remember what we wrote."""
+        """Remember what we wrote, or are about to write."""
         record = {
             "files": dict(manifest.files),
+            "begun": dict(manifest.begun),
             "docker": dict(manifest.docker),
             "hub": manifest.hub,
             "made": list(manifest.made),
+            "making": manifest.making,
         }
         self._put(_MANIFEST, (json.dumps(record, indent=1) + "\n").encode(), 0o600)
 
     def read_docker_config(self) -> str | None:
         """daemon.json's text, None where there is none."""
-        try:
-            return (self.root / _DOCKER_CONFIG).read_text()
-        except FileNotFoundError:
-            return None
+        return self._read(_DOCKER_CONFIG)
+
+    def read_docker_backup(self) -> str | None:
+        """The text of the daemon.json that was there before ours, None where there is none."""
+        return self._read(_DOCKER_BACKUP)
 
     def write_docker_config(self, text: str) -> None:
         """Replace daemon.json; the old one stays beside it, once.
 
         Whoever could not read it cannot read it now: a proxy's password may stand in it.
         """
-        target = self.root / _DOCKER_CONFIG
-        backup = target.with_name(target.name + ".before-enforcer")
-        if target.exists() and not backup.exists() and not self.dry:
-            shutil.copy2(target, backup)
+        before = self._read(_DOCKER_CONFIG)
+        if before is not None and self._read(_DOCKER_BACKUP) is None:
+            self._put(_DOCKER_BACKUP, before.encode(), self._docker_mode())
         self.console.say(f"  /{_DOCKER_CONFIG}: written")
-        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
-        self._put(_DOCKER_CONFIG, text.encode(), mode)
+        self._put(_DOCKER_CONFIG, text.encode(), self._docker_mode())
+
+    def restore_docker_config(self, text: str) -> None:
+        """Replace daemon.json by what is left of it without us; by nothing if that is nothing."""
+        if text:
+            self.console.say(f"  /{_DOCKER_CONFIG}: written")
+            self._put(_DOCKER_CONFIG, text.encode(), self._docker_mode())
+        else:
+            self.console.say(f"  /{_DOCKER_CONFIG}: removed")
+            self.remove(_DOCKER_CONFIG)
+
+    def drop_docker_backup(self) -> None:
+        """Remove the daemon.json of before, if that is what there is again."""
+        before = self._read(_DOCKER_BACKUP)
+        if before is None:
+            return
+        if before == self._read(_DOCKER_CONFIG):
+            self.remove(_DOCKER_BACKUP)
+        else:
+            self.console.say(f"  /{_DOCKER_BACKUP}: kept: it is another than daemon.json now")
+
+    def _docker_mode(self) -> int:
+        target = self.root / _DOCKER_CONFIG
+        return stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o644
+
+    def _read(self, path: PurePosixPath) -> str | None:
+        try:
+            return (self.root / path).read_bytes().decode()  # word for word, ends of lines too
+        except FileNotFoundError:
+            return None
 
     def _put(self, path: PurePosixPath, content: bytes, mode: int) -> None:
         if not self.dry:
@@ -180,16 +251,26 @@ class Host:
         self.run("Stopping", ("systemctl", "disable", "--now", *units), SECONDS)
 
     def clean(self, *, purge: Sequence[str]) -> None:
-        """Remove what was made: limits on disk, the packages, and the folders named by `purge`."""
-        if self.dry:
-            return
-        for folder in (self.root / "etc/systemd/system.control").glob("jupyter*.slice.d"):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self.root / VENV.parent, ignore_errors=True)
-        (self.root / _MANIFEST).unlink(missing_ok=True)
-        for name in purge:
-            shutil.rmtree(self.root / name, ignore_errors=True)
+        """Remove what was made: limits on disk, the packages, and the folders named by `purge`.
+
+        The manifest is the last to go: until then, all this can be started again.
+        """
+        if not self.dry:
+            for folder in (self.root / "etc/systemd/system.control").glob("jupyter*.slice.d"):
+                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self.root / VENV.parent, ignore_errors=True)
         self.must("systemctl", ("systemctl", "daemon-reload"), SECONDS)
+        for name in purge:
+            self.console.say(f"  /{name}: removed")
+            if not self.dry:
+                shutil.rmtree(self.root / name, ignore_errors=True)
+
+    def drop_manifest(self, left: Manifest) -> None:
+        """Forget what we wrote, but for what is still there."""
+        if left == Manifest():
+            self.remove(_MANIFEST)
+        else:
+            self.store_manifest(left)
 
     def engine_outside(self) -> list[str]:
         """The services of the engine that run, and not in their slice."""

@@ -36,6 +36,9 @@ MADE: Final = ("etc/jupyterhub", "var/lib/jupyterhub")
 OLDEST_NODE: Final = 18
 
 _CONFIG: Final = "etc/jupyterhub/jupyterhub_config.py"
+_STATE: Final = "var/lib/jupyterhub"
+WRITTEN: Final = (_CONFIG, *(f"{_STATE}/{token}" for token in hubconfig.TOKENS))
+"""What `hub-config` writes."""
 _NPM_SECONDS: Final = 900.0
 _NPM: Final = ("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 _LOCK: Final = "package-lock.json"
@@ -163,12 +166,13 @@ def grant_rights(host: Host, manifest: Manifest) -> tuple[Manifest, str]:
         return manifest, ""
     name = str(CONFIGURATION)
     changed = with_hub_users(text)
-    if changed is None or manifest.files.get(name) != digest(text.encode()):
+    if changed is None or digest(text.encode()) not in manifest.ours.get(name, ()):
         users = ", ".join(f'"{user}"' for user in HUB_USERS)
         return manifest, (
             f"/{name} is yours: put hub_users = [{users}] under [daemon], and type: enforcer reload"
         )
     file = ManagedFile(path=CONFIGURATION, content=changed.encode(), theirs=True)
+    host.store_manifest(manifest.beginning([file]))
     host.write(file)
     host.console.say(f"  /{name}: hub_users written")
     return manifest.with_files({**manifest.files, name: file.digest}), ""
@@ -184,21 +188,30 @@ def _hub_users(text: str) -> set[str]:
 
 def write_config(host: Host, manifest: Manifest) -> tuple[Manifest, list[str]]:
     """Write the hub's configuration if there is none; what is left to the admin."""
-    if (host.root / _CONFIG).exists():
-        return manifest, []
+    path = host.root / _CONFIG
+    if path.exists():
+        return replace(manifest, made=made(host, manifest), making=""), []
     if host.dry:
         host.console.say(f"  /{_CONFIG}: would be written by: enforcer hub-config --defaults")
         return manifest, []
     try:
-        state = str(host.root / "var/lib/jupyterhub")
-        hubconfig.main(["--defaults", "--output", str(host.root / _CONFIG), "--state", state])
+        answers = hubconfig.default_answers(path, host.root / _STATE, host.find_bridge())
+        text = hubconfig.render(answers).encode()
+        host.store_manifest(replace(manifest, making=digest(text)))
+        hubconfig.write(answers, host.console)
     except EnforcerError as error:
         todo = (
             f"the hub has no configuration: {error.message}. What to do: {error.hint}. Then type:"
             f" enforcer hub-config && systemctl restart {' '.join(UNITS)}"
         )
         return manifest, [todo]
-    return replace(manifest, made=MADE), []
+    return replace(manifest, made=MADE, making=""), []
+
+
+def made(host: Host, manifest: Manifest) -> tuple[str, ...]:
+    """The folders of the hub's whose configuration we wrote, though that was not put down yet."""
+    there = host.digests((_CONFIG,)).get(_CONFIG)
+    return MADE if there is not None and there == manifest.making else manifest.made
 
 
 def activate(host: Host, *, start: bool, proxy_changed: bool) -> list[str]:

@@ -3,17 +3,17 @@ from __future__ import annotations
 import configparser
 import importlib.metadata
 import json
+import os
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from enforcer.bootstrap import Console, Finished
-from enforcer.bootstrap.commands import Command
-from enforcer.errors import InvalidError, UnavailableError
-from enforcer.hubconfig.found import bridge_address
-from enforcer.install import engine, hub
+from enforcer.bootstrap import Finished
+from enforcer.errors import ForbiddenError, InvalidError, UnavailableError
+from enforcer.install import engine, hub, main
 from enforcer.install.files import (
     CONFIGURATION,
     HUB_USERS,
@@ -30,8 +30,18 @@ from enforcer.install.files import (
 )
 from enforcer.install.host import Host, Manifest
 from enforcer.install.hub import Offline
+from tests.unit.installs import (
+    CHECKOUT,
+    EXAMPLE,
+    NODE,
+    RecordingRunner,
+    files_of,
+    host_at,
+    install,
+    modules,
+    small_checkout,
+)
 
-CHECKOUT = Path(__file__).parents[2]
 UNIT = PurePosixPath("usr/local/lib/systemd/system/jupyter.slice")
 OURS = ManagedFile(path=UNIT, content=b"[Slice]\n")
 THEIRS = ManagedFile(path=CONFIGURATION, content=b"# example\n", theirs=True)
@@ -43,12 +53,12 @@ def test_a_missing_file_is_written() -> None:
 
 def test_a_file_of_an_earlier_version_that_nobody_touched_is_replaced() -> None:
     old = digest(b"old")
-    assert decide_install([OURS], {str(UNIT): old}, {str(UNIT): old}) == [(UNIT, Step.WRITE)]
+    assert decide_install([OURS], {str(UNIT): [old]}, {str(UNIT): old}) == [(UNIT, Step.WRITE)]
 
 
 def test_a_file_that_an_admin_changed_is_kept() -> None:
-    installed, present = {str(UNIT): digest(b"old")}, {str(UNIT): digest(b"edited")}
-    assert decide_install([OURS], installed, present) == [(UNIT, Step.KEEP)]
+    ours, present = {str(UNIT): [digest(b"old")]}, {str(UNIT): digest(b"edited")}
+    assert decide_install([OURS], ours, present) == [(UNIT, Step.KEEP)]
 
 
 def test_a_file_that_was_there_before_us_is_kept() -> None:
@@ -58,7 +68,7 @@ def test_a_file_that_was_there_before_us_is_kept() -> None:
 def test_the_configuration_is_never_replaced_even_where_it_is_still_the_old_example() -> None:
     old = digest(b"# old example\n")
     name = str(CONFIGURATION)
-    assert decide_install([THEIRS], {name: old}, {name: old}) == [(CONFIGURATION, Step.KEEP)]
+    assert decide_install([THEIRS], {name: [old]}, {name: old}) == [(CONFIGURATION, Step.KEEP)]
 
 
 def test_what_is_there_already_is_left_alone() -> None:
@@ -67,9 +77,9 @@ def test_what_is_there_already_is_left_alone() -> None:
 
 def test_a_file_that_this_version_no_longer_has_goes_unless_it_was_changed() -> None:
     gone, changed = "usr/local/lib/a", "usr/local/lib/b"
-    installed = {gone: digest(b"a"), changed: digest(b"b"), "usr/local/lib/c": digest(b"c")}
+    ours = {gone: [digest(b"a")], changed: [digest(b"b")], "usr/local/lib/c": [digest(b"c")]}
     present = {gone: digest(b"a"), changed: digest(b"edited")}
-    assert decide_uninstall(installed, present) == [
+    assert decide_uninstall(ours, present) == [
         (PurePosixPath(gone), Step.REMOVE),
         (PurePosixPath(changed), Step.KEEP),
     ]
@@ -93,9 +103,24 @@ def test_daemon_json_keeps_what_an_admin_wrote() -> None:
         "cgroup-parent": "jupyter-workload-adopted.slice",
     }
     assert engine.merge(merged.text).text is None
-    taken_out = engine.unmerge(merged.text, merged.added)
+    taken_out = engine.unmerge(merged.text, merged.added, None)
     assert taken_out is not None
     assert json.loads(taken_out) == {"data-root": "/big", "live-restore": True}
+
+
+def test_daemon_json_comes_back_word_for_word_where_nobody_else_wrote_in_it() -> None:
+    before = '{"debug":true}'
+    merged = engine.merge(before)
+    assert engine.unmerge(merged.text, merged.added, before) == before
+    assert engine.unmerge(before, merged.added, before) is None
+    assert merged.text is not None
+    edited = merged.text.replace("true", "false", 1)
+    for there in (before, "{}", "broken"):
+        left = engine.unmerge(edited, merged.added, there)
+        assert left is not None
+        assert json.loads(left) == {"debug": False}
+    alone = engine.merge(None)
+    assert engine.unmerge(alone.text, alone.added, None) == "", "there was none"
 
 
 def test_a_key_that_an_admin_set_otherwise_is_reported_and_left() -> None:
@@ -110,42 +135,31 @@ def test_a_daemon_json_that_is_none_is_refused_with_its_name(text: str) -> None:
         engine.merge(text)
 
 
-class RecordingRunner:
-    """Answers every command as `answers` has it, with success otherwise, and keeps the words."""
-
-    def __init__(self, answers: dict[str, Finished] | None = None) -> None:
-        self.answers = {} if answers is None else answers
-        self.commands: list[str] = []
-
-    def run(self, command: Command, _waiting: object) -> Finished:
-        words = " ".join(command.words)
-        self.commands.append(words)
-        return next(
-            (a for start, a in self.answers.items() if words.startswith(start)), Finished(0, "")
-        )
-
-
-def _host(root: Path, runner: RecordingRunner, *, dry: bool = False) -> Host:
-    return Host(console=Console(), root=root, runner=runner, dry=dry)
-
-
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     runner = RecordingRunner()
-    host = _host(tmp_path, runner, dry=True)
+    host = host_at(tmp_path, runner, dry=True)
     host.write(OURS)
     host.store_manifest(Manifest())
     host.write_docker_config("{}")
     host.read_units("enforcer.conf")
     host.activate(start=True, units=("enforcer.service",))
-    assert list(tmp_path.iterdir()) == []
-    assert runner.commands == []
+    assert main(["install", "--dry-run", "--hub"], host) == 0
+    assert main(["uninstall", "--dry-run", "--purge"], host) == 0
+    assert files_of(host).keys() == {"sys/fs/cgroup/cgroup.controllers"}
+    assert not _changing(runner)
+
+
+def _changing(runner: RecordingRunner) -> list[str]:
+    """Return the commands that ask for more than how things are."""
+    asked = ("systemctl show ", "docker ps ")
+    return [words for words in runner.commands if not words.startswith(asked)]
 
 
 def test_the_first_daemon_json_stays_beside_ours(tmp_path: Path) -> None:
     docker = tmp_path / "etc/docker"
     docker.mkdir(parents=True)
     (docker / "daemon.json").write_text("{}")
-    host = _host(tmp_path, RecordingRunner())
+    host = host_at(tmp_path, RecordingRunner())
     host.write_docker_config('{"a": 1}')
     host.write_docker_config('{"a": 2}')
     assert (docker / "daemon.json.before-enforcer").read_text() == "{}"
@@ -156,8 +170,23 @@ def test_a_daemon_json_that_others_could_not_read_stays_so(tmp_path: Path) -> No
     docker = tmp_path / "etc/docker"
     docker.mkdir(parents=True)
     (docker / "daemon.json").touch(mode=0o600)
-    _host(tmp_path, RecordingRunner()).write_docker_config("{}")
+    host_at(tmp_path, RecordingRunner()).write_docker_config("{}")
     assert {path.stat().st_mode & 0o777 for path in docker.iterdir()} == {0o600}
+
+
+def test_a_daemon_json_that_says_something_else_than_before_leaves_that_beside_it(
+    tmp_path: Path,
+) -> None:
+    docker = tmp_path / "etc/docker"
+    docker.mkdir(parents=True)
+    (docker / "daemon.json").write_text("{}")
+    host = host_at(tmp_path)
+    host.write_docker_config('{"a": 1}')
+    host.drop_docker_backup()
+    assert (docker / "daemon.json.before-enforcer").read_text() == "{}"
+    host.restore_docker_config("{}")
+    host.drop_docker_backup()
+    assert [path.name for path in docker.iterdir()] == ["daemon.json"]
 
 
 def test_what_was_copied_from_a_folder_open_to_all_is_for_root_alone_to_write(
@@ -170,16 +199,18 @@ def test_what_was_copied_from_a_folder_open_to_all_is_for_root_alone_to_write(
     (new / "package/module.py").touch()
     for path in (outside, new, new / "package", new / "package/module.py"):
         path.chmod(0o777)
-    _host(tmp_path, RecordingRunner()).swap(new, tmp_path / "lib")
+    host_at(tmp_path, RecordingRunner()).swap(new, tmp_path / "lib")
     placed = ("lib", "lib/package", "lib/package/module.py")
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in placed} == {0o755}
     assert outside.stat().st_mode & 0o777 == 0o777
 
 
 def test_a_manifest_that_cannot_be_read_is_an_error_with_a_hint(tmp_path: Path) -> None:
-    host = _host(tmp_path, RecordingRunner())
-    host.store_manifest(Manifest(files={"a": "b"}))
-    assert host.load_manifest().files == {"a": "b"}
+    host = host_at(tmp_path, RecordingRunner())
+    manifest = Manifest(files={"a": "b"}, begun={"a": ["c"], "d": ["e"]}, making="f")
+    host.store_manifest(manifest)
+    assert host.load_manifest() == manifest
+    assert manifest.ours == {"a": {"b", "c"}, "d": {"e"}}
     (tmp_path / "var/lib/enforcer/installed.json").write_text("{")
     with pytest.raises(UnavailableError, match=r"installed\.json"):
         host.load_manifest()
@@ -194,18 +225,130 @@ def test_an_engine_in_another_slice_is_named(tmp_path: Path) -> None:
             f"{show} containerd": Finished(0, "/system.slice/containerd.service"),
         }
     )
-    assert _host(tmp_path, runner).engine_outside() == ["containerd"]
+    assert host_at(tmp_path, runner).engine_outside() == ["containerd"]
 
 
 def test_a_failed_step_says_what_failed(tmp_path: Path) -> None:
     runner = RecordingRunner({"systemctl daemon-reload": Finished(1, "no bus")})
     with pytest.raises(UnavailableError, match="no bus"):
-        _host(tmp_path, runner).read_units("enforcer.conf")
+        host_at(tmp_path, runner).read_units("enforcer.conf")
+
+
+# --- from the words to the host ---
+
+
+@pytest.mark.parametrize(
+    ("missing", "code", "hint"),
+    [
+        ("run/systemd/system", "install.no-systemd", "python3 -m enforcer demo"),
+        (
+            "sys/fs/cgroup/cgroup.controllers",
+            "install.no-cgroup2",
+            "systemd.unified_cgroup_hierarchy=1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_host_on_which_it_cannot_work_is_left_as_it_is(
+    tmp_path: Path, missing: str, code: str, hint: str, words: tuple[str, ...]
+) -> None:
+    runner = RecordingRunner()
+    host = host_at(tmp_path, runner)
+    path = tmp_path / missing
+    path.rename(tmp_path / "elsewhere")
+    before = files_of(host)
+    with pytest.raises(UnavailableError) as caught:
+        main(["install", *words], host)
+    assert caught.value.code == code
+    assert hint in caught.value.hint
+    assert (files_of(host), runner.commands) == (before, [])
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_who_is_not_root_may_look_what_would_be_done_and_do_nothing(
+    tmp_path: Path, command: str
+) -> None:
+    runner = RecordingRunner()
+    host = replace(host_at(tmp_path, runner), privileged=False)
+    before = files_of(host)
+    with pytest.raises(ForbiddenError) as caught:
+        main([command], host)
+    assert caught.value.code == "install.not-root"
+    assert caught.value.hint == f"type: sudo python3 -m enforcer {command}"
+    assert main([command, "--dry-run"], host) == 0
+    assert files_of(host) == before
+    assert not _changing(runner)
+    assert Host(console=host.console).privileged == (os.geteuid() == 0)
+
+
+def test_what_is_left_to_the_admin_is_said_and_is_no_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = host_at(tmp_path)
+    (tmp_path / "etc/docker").mkdir(parents=True)
+    (tmp_path / "etc/docker/daemon.json").write_text('{"cgroup-parent": "lab.slice"}')
+    assert install(host, small_checkout(tmp_path / "checkout")) == 0
+    said = capsys.readouterr().err
+    assert "left for you: /etc/docker/daemon.json has cgroup-parent = 'lab.slice'" in said
+    assert "The Enforcer is installed." in said
+
+
+def _installed(root: Path) -> Host:
+    """A host with the hub, on which the daemon has run."""
+    host = host_at(root / "host")
+    install(host, small_checkout(root / "checkout"), "--hub")
+    (host.root / "var/lib/enforcer/enforcer.db").touch()
+    (host.root / "etc/enforcer/enforcer.toml").write_text("# mine\n")
+    (host.root / "etc/systemd/system.control/jupyter.slice.d").mkdir(parents=True)
+    (host.root / "etc/systemd/system.control/jupyter.slice.d/50-CPUQuota.conf").touch()
+    return host
+
+
+KEPT = {
+    "etc/enforcer/enforcer.toml",
+    "etc/jupyterhub/jupyterhub_config.py",
+    "sys/fs/cgroup/cgroup.controllers",
+    "var/lib/enforcer/enforcer.db",
+    "var/lib/jupyterhub/pages.token",
+    "var/lib/jupyterhub/proxy.token",
+}
+
+
+def test_removed_it_leaves_configurations_and_state_until_they_are_purged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = _installed(tmp_path)
+    assert main(["uninstall"], host) == 0
+    assert files_of(host).keys() == KEPT | {"var/lib/enforcer/installed.json"}
+    capsys.readouterr()
+    assert main(["uninstall"], host) == 0
+    assert "not installed here: nothing to do" in capsys.readouterr().err
+    assert main(["uninstall", "--purge"], host) == 0
+    assert files_of(host).keys() == {"sys/fs/cgroup/cgroup.controllers"}
+    said = capsys.readouterr().err
+    assert "/etc/enforcer: removed" in said
+    assert "kept" not in said
+
+
+def test_purged_at_once_nothing_is_left_but_a_hub_that_was_configured_by_somebody_else(
+    tmp_path: Path,
+) -> None:
+    host = _installed(tmp_path)
+    assert main(["uninstall", "--purge"], host) == 0
+    assert files_of(host).keys() == {"sys/fs/cgroup/cgroup.controllers"}
+    config = host.root / "etc/jupyterhub/jupyterhub_config.py"
+    config.parent.mkdir()
+    config.write_text("# theirs\n")
+    install(host, tmp_path / "checkout", "--hub")
+    assert main(["uninstall", "--purge"], host) == 0
+    assert files_of(host).keys() == {
+        "sys/fs/cgroup/cgroup.controllers",
+        str(config.relative_to(host.root)),
+    }
 
 
 # --- the hub, where it is wanted ---
 
-EXAMPLE = (CHECKOUT / "systemd/enforcer.toml").read_text()
 HUBS = ("jupyterhub.service", "jupyterhub-proxy.service", "enforcer-pages.service")
 
 
@@ -219,6 +362,11 @@ def test_the_hubs_units_come_only_if_it_is_wanted() -> None:
     assert not [path for path in without | withal if path.match("system/hub/*")]
 
 
+def test_who_reloads_through_systemd_is_told_what_enforcer_reload_would_tell_them() -> None:
+    service = _service("enforcer.service")
+    assert service["ExecReload"] == service["ExecStart"].removesuffix("run") + "reload"
+
+
 @pytest.mark.parametrize("unit", HUBS)
 def test_a_unit_of_the_hubs_is_the_hosts_and_holds_no_more_than_it_needs(unit: str) -> None:
     service = _service(f"hub/{unit}")
@@ -230,8 +378,17 @@ def test_a_unit_of_the_hubs_is_the_hosts_and_holds_no_more_than_it_needs(unit: s
     assert not [line for line in service.values() if " #" in line], "no comment at a line's end"
 
 
+def _service(unit: str) -> configparser.SectionProxy:
+    parser = configparser.RawConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign] # as its documentation has it
+    parser.read_string((CHECKOUT / "systemd" / unit).read_text())
+    return parser["Service"]
+
+
 def test_the_example_configuration_names_the_hub_and_the_pages() -> None:
-    [config] = [one for one in managed_files(CHECKOUT, hub=True) if one.path == CONFIGURATION]
+    [config] = [
+        one for one in managed_files(CHECKOUT, hub=True) if one.path == CONFIGURATION
+    ]
     assert tomllib.loads(config.content.decode())["daemon"]["hub_users"] == [*HUB_USERS]
     assert with_hub_users(config.content.decode()) is None
     assert with_hub_users("[daemon]\n") is None
@@ -244,7 +401,7 @@ def _grant(root: Path, text: str, written: str = "") -> tuple[str, str, bool]:
     path.write_text(text)
     name = str(CONFIGURATION)
     manifest = Manifest(files={name: digest((written or text).encode())})
-    host = _host(root, RecordingRunner())
+    host = host_at(root, RecordingRunner())
     manifest, todo = hub.grant_rights(host, manifest)
     ours = manifest.files[name] == digest(path.read_bytes())
     return path.read_text(), todo, ours
@@ -255,7 +412,7 @@ def test_a_configuration_that_is_still_the_example_gets_the_hubs_users(tmp_path:
     assert tomllib.loads(text)["daemon"]["hub_users"] == [*HUB_USERS]
     assert not todo
     assert ours
-    host = _host(tmp_path, RecordingRunner())
+    host = host_at(tmp_path, RecordingRunner())
     assert hub.grant_rights(host, Manifest()) == (Manifest(), ""), "once is enough"
 
 
@@ -281,27 +438,12 @@ def test_the_spawners_entry_point_is_found_where_the_packages_lie(tmp_path: Path
     assert (point.name, point.value) == ("enforcer", "spawner:DockerSystemProfileSpawner")
 
 
-NODE = {"node --version": Finished(0, "v20.1.0\n")}
-
-
-def _modules(folder: Path, integrity: str = "sha512-a") -> Path:
-    """A folder as npm leaves it."""
-    packages = {"node_modules/a": {"version": "1", "integrity": integrity}}
-    folder.mkdir(parents=True)
-    (folder / "package.json").write_text("{}")
-    (folder / "package-lock.json").write_text(json.dumps({"packages": {"": {}, **packages}}))
-    (folder / "node_modules").mkdir()
-    record = folder / "node_modules/.package-lock.json"
-    record.write_text(json.dumps({"packages": packages}))
-    return folder
-
-
 def test_node_packages_that_were_installed_elsewhere_are_copied_if_they_are_the_right_ones(
     tmp_path: Path,
 ) -> None:
-    source, other = _modules(tmp_path / "source"), _modules(tmp_path / "other", "sha512-b")
+    source, other = modules(tmp_path / "source"), modules(tmp_path / "other", "sha512-b")
     runner = RecordingRunner(NODE)
-    host = _host(tmp_path / "root", runner)
+    host = host_at(tmp_path / "root", runner)
     assert hub.install_proxy(host, source, Offline(modules=source))
     assert (tmp_path / "root" / PROXY / "node_modules/.package-lock.json").is_file()
     assert not hub.install_proxy(host, source, Offline(modules=other)), "it is there already"
@@ -313,30 +455,30 @@ def test_node_packages_that_were_installed_elsewhere_are_copied_if_they_are_the_
 
 
 def test_a_node_that_is_too_old_is_said_so(tmp_path: Path) -> None:
-    source = _modules(tmp_path / "source")
-    host = _host(tmp_path / "root", RecordingRunner({"node --version": Finished(0, "v12.22.9")}))
+    source = modules(tmp_path / "source")
+    host = host_at(tmp_path / "root", RecordingRunner({"node --version": Finished(0, "v12.22.9")}))
     with pytest.raises(UnavailableError, match=r"needs Node 18 or later, this is v12\.22\.9"):
         hub.install_proxy(host, source, Offline())
 
 
 def test_an_npm_that_brought_nothing_is_noticed(tmp_path: Path) -> None:
-    source = _modules(tmp_path / "source")
+    source = modules(tmp_path / "source")
     runner = RecordingRunner(NODE)
     cache = Offline(cache=tmp_path / "cache")
     with pytest.raises(InvalidError, match="does not hold"):
-        hub.install_proxy(_host(tmp_path / "root", runner), source, cache)
+        hub.install_proxy(host_at(tmp_path / "root", runner), source, cache)
     [npm] = [command for command in runner.commands if command.startswith("npm ci")]
     assert "--ignore-scripts" in npm
     assert f"--offline --cache {tmp_path / 'cache'}" in npm
 
 
 def test_charts_that_cannot_be_fetched_are_left_to_the_admin(tmp_path: Path) -> None:
-    assert hub.build_charts(_host(tmp_path, RecordingRunner()), Offline()) == []
+    assert hub.build_charts(host_at(tmp_path, RecordingRunner()), Offline()) == []
     build = tmp_path / "opt/enforcer/lib/spawner/pages/build.py"
     build.parent.mkdir(parents=True)
     build.touch()
     runner = RecordingRunner({sys.executable: Finished(1, "no network")})
-    [todo] = hub.build_charts(_host(tmp_path, runner), Offline())
+    [todo] = hub.build_charts(host_at(tmp_path, runner), Offline())
     assert "no network" in todo
     assert str(build) in todo
 
@@ -344,25 +486,22 @@ def test_charts_that_cannot_be_fetched_are_left_to_the_admin(tmp_path: Path) -> 
 def test_a_hub_is_configured_once_and_not_over_a_configuration_that_is_there(
     tmp_path: Path,
 ) -> None:
-    runner = RecordingRunner()
-    host = _host(tmp_path, runner)
+    host = host_at(tmp_path)
     config = tmp_path / "etc/jupyterhub/jupyterhub_config.py"
-    if bridge_address() is None:
-        manifest, [todo] = hub.write_config(host, Manifest())
-        assert "docker0" in todo
-        assert not config.exists()
-        config.parent.mkdir(parents=True)
-        config.write_text("# mine\n")
-    assert hub.write_config(host, Manifest())[1] == []
-    manifest, left = hub.write_config(host, Manifest())
-    assert (manifest, left) == (Manifest(), [])
+    manifest, left = hub.write_config(replace(host, find_bridge=lambda: None), Manifest())
+    assert (manifest, config.exists()) == (Manifest(), False)
+    assert "docker0" in left[0]
+    assert hub.write_config(host, Manifest()) == (Manifest(made=hub.MADE), [])
+    config.write_text("# mine\n")
+    assert hub.write_config(host, Manifest()) == (Manifest(), [])
+    assert config.read_text() == "# mine\n"
 
 
 def test_the_proxy_is_restarted_only_where_it_is_another_one(tmp_path: Path) -> None:
     (tmp_path / "etc/jupyterhub").mkdir(parents=True)
     (tmp_path / "etc/jupyterhub/jupyterhub_config.py").touch()
     runner = RecordingRunner()
-    host = _host(tmp_path, runner)
+    host = host_at(tmp_path, runner)
     assert hub.activate(host, start=True, proxy_changed=False) == []
     assert hub.activate(host, start=True, proxy_changed=True) == []
     verbs = [command for command in runner.commands if "jupyterhub-proxy.service" in command]
@@ -376,17 +515,12 @@ def test_the_proxy_is_restarted_only_where_it_is_another_one(tmp_path: Path) -> 
 
 def test_a_hub_without_a_configuration_is_not_started(tmp_path: Path) -> None:
     runner = RecordingRunner()
-    hub.activate(_host(tmp_path, runner), start=True, proxy_changed=True)
-def test_who_reloads_through_systemd_is_told_what_enforcer_reload_would_tell_them() -> None:
-    service = _service("enforcer.service")
-    assert service["ExecReload"] == service["ExecStart"].removesuffix("run") + "reload"
-
-
+    hub.activate(host_at(tmp_path, runner), start=True, proxy_changed=True)
     assert [command for command in runner.commands if "enable" not in command] == []
 
 
 def test_what_an_earlier_version_wrote_down_is_still_read(tmp_path: Path) -> None:
-    host = _host(tmp_path, RecordingRunner())
+    host = host_at(tmp_path, RecordingRunner())
     record = tmp_path / "var/lib/enforcer/installed.json"
     record.parent.mkdir(parents=True)
     record.write_text('{"files": {"a": "b"}, "docker": {}}')
@@ -394,10 +528,3 @@ def test_what_an_earlier_version_wrote_down_is_still_read(tmp_path: Path) -> Non
     manifest = Manifest(files={"a": "b"}, hub=True, made=hub.MADE)
     host.store_manifest(manifest)
     assert host.load_manifest() == manifest
-def _service(unit: str) -> configparser.SectionProxy:
-    parser = configparser.RawConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment, method-assign] # as its documentation has it
-    parser.read_string((CHECKOUT / "systemd" / unit).read_text())
-    return parser["Service"]
-
-
