@@ -43,6 +43,14 @@ _BYTE_UNITS: Final = {
 _QUANTITY: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*|%)\s*", re.ASCII)
 
 
+def default_reserve(everything: Cpus) -> Cpus:
+    """Return what stays with the host where nobody says otherwise: a tenth.
+
+    But no more than one core, and no less than a quarter.
+    """
+    return Cpus(max(min(CORE, everything // 10), CORE // 4))
+
+
 def parse_bytes(value: object, *, whole: Bytes | None = None) -> Bytes:
     """Parse an amount of memory: ``10`` (GiB), ``"10G"``, ``"40 GiB"``, ``"500 MB"``, ``"25%"``.
 

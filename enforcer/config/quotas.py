@@ -16,6 +16,7 @@ from enforcer.quantities import (
     PAGE,
     Bytes,
     Cpus,
+    default_reserve,
     format_bytes,
     format_cpus,
 )
@@ -61,7 +62,7 @@ def _cpu_quota(
     elif whole_cores:
         quota = Cpus(everything - CORE)
     else:
-        quota = Cpus(everything - max(min(CORE, everything // 10), CORE // 4))
+        quota = Cpus(everything - default_reserve(everything))
     if quota is None:
         return everything
     if not 4 * LEAST_CPU <= quota < everything:

@@ -113,7 +113,7 @@ def _install(host: Host, checkout: Path, options: argparse.Namespace) -> None:
     manifest = host.load_manifest()
     host.sweep((*manifest.ours, *hub.WRITTEN))
     wanted = manifest.hub or options.hub
-    files = managed_files(checkout, hub=wanted)
+    files = managed_files(checkout, cores=host.cores, hub=wanted)
     manifest = manifest.beginning(files)
     host.store_manifest(manifest)
     install_venv(host, DAEMON, checkout / "enforcer" / "requirements.lock", options.wheels)

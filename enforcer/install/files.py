@@ -9,10 +9,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from enforcer.quantities import CORE, Cpus, default_reserve
+
 UNIT_FOLDER = PurePosixPath("usr/local/lib/systemd/system")
 """systemd.unit(5): for what the admin installs; their own changes go to /etc/systemd/system."""
 
 CONFIGURATION = PurePosixPath("etc/enforcer/enforcer.toml")
+FIRST_CAP = UNIT_FOLDER / "jupyter.slice.d/10-enforcer.conf"
+"""CPUQuota= knows percentages of one CPU only, so a unit file for any machine cannot hold it."""
 PROGRAM = PurePosixPath("usr/local/bin/enforcer")
 LIBRARY = PurePosixPath("opt/enforcer/lib")
 VENV = PurePosixPath("opt/enforcer/venv")
@@ -79,9 +83,15 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def managed_files(checkout: Path, *, hub: bool = False) -> list[ManagedFile]:
-    """Everything of a checkout's that goes on a host, but the packages and their venvs."""
-    files = [ManagedFile(path=PROGRAM, content=_LAUNCHER.encode(), mode=0o755)]
+def managed_files(checkout: Path, *, cores: int, hub: bool = False) -> list[ManagedFile]:
+    """Everything of a checkout's that goes on a host, but the packages and their venvs.
+
+    cores: how many the host has.
+    """
+    files = [
+        ManagedFile(path=PROGRAM, content=_LAUNCHER.encode(), mode=0o755),
+        ManagedFile(path=FIRST_CAP, content=_first_cap(cores).encode()),
+    ]
     folder = checkout / "systemd"
     for source in sorted(folder.rglob("*")):
         if not source.is_file():
@@ -100,6 +110,18 @@ def managed_files(checkout: Path, *, hub: bool = False) -> list[ManagedFile]:
         path = PurePosixPath("opt/enforcer/README.org")
         files.append(ManagedFile(path=path, content=readme.read_bytes()))
     return files
+
+
+def _first_cap(cores: int) -> str:
+    everything = Cpus(cores * CORE)
+    percent = 100 * (everything - default_reserve(everything)) // CORE
+    return f"""\
+# What holds before the daemon has ever run: this machine's CPUs, less what stays with the host if
+# nobody says otherwise. What the daemon then sets for good goes before it, by its name
+# (50-CPUQuota.conf), and so does yours if it is 20-mine.conf, say.
+[Slice]
+CPUQuota={percent}%
+"""
 
 
 def with_hub_users(example: str) -> str | None:

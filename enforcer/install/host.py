@@ -84,6 +84,7 @@ class Host:
     root: Path = Path("/")
     runner: Runner = field(default_factory=SystemRunner)
     privileged: bool = field(default_factory=lambda: os.geteuid() == 0)
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
     find_bridge: Callable[[], str | None] = bridge_address
 
     def has_systemd(self) -> bool:

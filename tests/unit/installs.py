@@ -53,6 +53,7 @@ def host_at(root: Path, runner: RecordingRunner | None = None, *, dry: bool = Fa
         runner=RecordingRunner({**NODE, **DEBIAN}) if runner is None else runner,
         dry=dry,
         privileged=True,
+        cores=2,
         find_bridge=lambda: "172.17.0.1",
     )
 

@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from enforcer.bootstrap import Finished
+from enforcer.config import parse_config
 from enforcer.errors import ForbiddenError, InvalidError, UnavailableError
 from enforcer.install import engine, hub, main
 from enforcer.install.files import (
     CONFIGURATION,
+    FIRST_CAP,
     HUB_USERS,
     PROXY,
     UNIT_FOLDER,
@@ -30,6 +32,8 @@ from enforcer.install.files import (
 )
 from enforcer.install.host import Host, Manifest
 from enforcer.install.hub import Offline
+from enforcer.model import Capacity
+from enforcer.quantities import CORE, GIB, Bytes
 from tests.unit.installs import (
     CHECKOUT,
     EXAMPLE,
@@ -86,7 +90,7 @@ def test_a_file_that_this_version_no_longer_has_goes_unless_it_was_changed() -> 
 
 
 def test_every_unit_of_the_checkout_has_its_place() -> None:
-    paths = {file.path for file in managed_files(CHECKOUT)}
+    paths = {file.path for file in managed_files(CHECKOUT, cores=2)}
     for name in ("enforcer.service", "enforcer.socket", "jupyter.slice", "jupyter-engine.slice"):
         assert UNIT_FOLDER / name in paths
     assert UNIT_FOLDER / "docker.service.d/50-enforcer.conf" in paths
@@ -237,6 +241,20 @@ def test_a_failed_step_says_what_failed(tmp_path: Path) -> None:
 # --- from the words to the host ---
 
 
+@pytest.mark.parametrize("cores", [1, 2, 3, 7, 12, 64, 256])
+def test_before_the_daemon_has_run_the_cpu_cap_is_the_one_of_a_configuration_that_names_none(
+    cores: int,
+) -> None:
+    [cap] = [one for one in managed_files(CHECKOUT, cores=cores) if one.path == FIRST_CAP]
+    capacity = Capacity(cores=cores, memory=Bytes(64 * GIB))
+    text = EXAMPLE.replace("cpu_limit = 1\n", "cpu_limit = 0.5\n")  # it fits one core then
+    quota = parse_config(text, capacity).quota.cpu
+    assert f"\n[Slice]\nCPUQuota={quota * 100 // CORE}%\n" in cap.content.decode()
+    # systemd.unit(5): drop-ins are read by their names' order, whatever folder they are in
+    assert FIRST_CAP.parent == UNIT_FOLDER / "jupyter.slice.d"
+    assert FIRST_CAP.name < "50-CPUQuota.conf"
+
+
 @pytest.mark.parametrize(
     ("missing", "code", "hint"),
     [
@@ -353,8 +371,8 @@ HUBS = ("jupyterhub.service", "jupyterhub-proxy.service", "enforcer-pages.servic
 
 
 def test_the_hubs_units_come_only_if_it_is_wanted() -> None:
-    without = {file.path for file in managed_files(CHECKOUT)}
-    withal = {file.path for file in managed_files(CHECKOUT, hub=True)}
+    without = {file.path for file in managed_files(CHECKOUT, cores=2)}
+    withal = {file.path for file in managed_files(CHECKOUT, cores=2, hub=True)}
     names = {path.name for path in withal - without}
     assert names == {*HUBS, "enforcer-hub.conf", "60-enforcer-hub.conf"}
     for unit in HUBS:
@@ -387,7 +405,7 @@ def _service(unit: str) -> configparser.SectionProxy:
 
 def test_the_example_configuration_names_the_hub_and_the_pages() -> None:
     [config] = [
-        one for one in managed_files(CHECKOUT, hub=True) if one.path == CONFIGURATION
+        one for one in managed_files(CHECKOUT, cores=2, hub=True) if one.path == CONFIGURATION
     ]
     assert tomllib.loads(config.content.decode())["daemon"]["hub_users"] == [*HUB_USERS]
     assert with_hub_users(config.content.decode()) is None
