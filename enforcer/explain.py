@@ -106,6 +106,7 @@ def explain(published: Published, rights: Rights, user: str, server: str) -> Exp
     binding = _binding(levels)
     levels = tuple(_told(level, leaf, binds=level is binding) for level in levels)
     sentences = (
+        *_retired(published, lease),
         *_caps(levels),
         _cpu_guarantee(lease, leaf),
         _memory_guarantee(published, lease, leaf),
@@ -241,6 +242,13 @@ def _told(level: LevelState, leaf: LevelState, *, binds: bool) -> LevelState:
         times = "once" if level.oom_own == 1 else f"{level.oom_own} times"
         parts.append(f"its memory limit was hit {times}")
     return replace(level, binds=binds, sentence="; ".join(parts))
+
+
+def _retired(published: Published, lease: Lease) -> tuple[str, ...]:
+    if lease.profile in published.config.profiles:
+        return ()
+    gone = f"profile {lease.profile} is no longer in the configuration"
+    return (f"{gone}: it runs on within what that was, but cannot be started again",)
 
 
 def _caps(levels: Sequence[LevelState]) -> tuple[str, ...]:

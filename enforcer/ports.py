@@ -27,6 +27,7 @@ from enforcer.model import (
     Published,
     Receipt,
     Resize,
+    ResourceProfile,
     Rights,
     Sample,
     Usage,
@@ -230,10 +231,13 @@ class Ledger(Protocol):
         leases: Sequence[Lease],
         receipts: Sequence[Receipt] = (),
         accounts: Mapping[str, Sequence[int]] = NO_ACCOUNTS,
+        profiles: Sequence[ResourceProfile] = (),
     ) -> None:
         """Write all of these or none. A released lease is removed, its receipt takes its place.
 
         accounts: what some of these leases begin with, as for `store_accounts`.
+        profiles: in place of those of the same names; with them those go that neither a lease nor a
+        receipt names.
 
         Raises:
             UnavailableError: ``state.unwritable``: the disk is full or broken; nothing changed.
@@ -256,6 +260,10 @@ class Ledger(Protocol):
 
     async def load_accounts(self) -> Mapping[str, tuple[int, ...]]:
         """Return the accounts that were written last, by lease id."""
+        ...
+
+    async def load_profiles(self) -> Mapping[str, ResourceProfile]:
+        """Return the profiles as `store` wrote them last, by name."""
         ...
 
 

@@ -58,7 +58,7 @@ def _bounds(terms: Terms, lease: Lease) -> tuple[Amount, Amount | None]:
     limit = limits(lease.grant)
     if lease.grant_before is not None:
         limit = limit.most(limits(lease.grant_before))
-    profile = terms.config.profiles.get(lease.profile)
+    profile = terms.config.profile(lease.profile)
     if profile is not None:
         limit = limit.least(Amount(profile.cpu_limit, profile.mem_limit))
     try:

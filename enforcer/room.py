@@ -131,7 +131,7 @@ def workload(config: Config, containers: int) -> Amount:
 
 def profile_total(config: Config, profile: str, above: Amount) -> Amount:
     """Return what a profile's leases may use together; `above` is what the workload may."""
-    found = config.profiles.get(profile)
+    found = config.profile(profile)
     if found is None:
         return above
     return above.least(

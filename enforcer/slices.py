@@ -180,15 +180,15 @@ def _profiles(world: World) -> set[str]:
 
 
 def _profile(config: Config, lease: Lease) -> ResourceProfile:
-    """Return a lease's profile; one that a reload took away lives on in what was granted."""
-    return config.profiles.get(lease.profile) or ResourceProfile(
+    """Return a lease's profile; of one that nothing tells of there is what was granted."""
+    return config.profile(lease.profile) or ResourceProfile(
         name=lease.profile, cpu_limit=lease.grant.cpu_limit, mem_limit=lease.grant.mem_limit
     )
 
 
 def _profile_limits(world: World, name: str) -> Limits:
     """Without a total there is no limit of its own: the workload's is in force anyway."""
-    profile = world.config.profiles.get(name)
+    profile = world.config.profile(name)
     if profile is None:
         return Limits()
     bounded = profile.cpu_total is not None

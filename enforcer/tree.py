@@ -83,7 +83,7 @@ def workload_cpu(config: Config) -> Cpus:
 
 def profile_cpu(config: Config, profile: str) -> Cpus:
     """Return what all leases of a profile may use together."""
-    found = config.profiles.get(profile)
+    found = config.profile(profile)
     workload = workload_cpu(config)
     return workload if found is None or found.cpu_total is None else min(found.cpu_total, workload)
 

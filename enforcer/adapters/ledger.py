@@ -22,11 +22,13 @@ from enforcer.adapters.ledgerrows import (
     lease_row,
     parse_account,
     parse_lease,
+    parse_profile,
     parse_receipt,
+    profile_row,
     receipt_row,
 )
 from enforcer.errors import InvalidError
-from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt
+from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt, ResourceProfile
 from enforcer.ports import IDLE_RECEIPTS_KEPT, NO_ACCOUNTS
 
 log = logging.getLogger(__name__)
@@ -59,11 +61,21 @@ _PRUNE_IDLE: Final = f"""DELETE {_IDLE} AND seq <=
 _UPSERT_ACCOUNT: Final = """INSERT INTO accounts (lease_id, ints)
     SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM leases WHERE id = ?1)
     ON CONFLICT (lease_id) DO UPDATE SET ints = excluded.ints"""
-_TABLES: Final = (("leases", "id"), ("accounts", "lease_id"), ("receipts", "lease_id"))
+_REPLACE_PROFILE: Final = _insert("profiles", ("name", "content")).replace(
+    "INSERT", "INSERT OR REPLACE", 1
+)
+_PRUNE_PROFILES: Final = """DELETE FROM profiles WHERE name NOT IN
+    (SELECT profile FROM leases UNION SELECT profile FROM receipts)"""
+_TABLES: Final = (
+    ("leases", "id"),
+    ("accounts", "lease_id"),
+    ("receipts", "lease_id"),
+    ("profiles", "name"),
+)
 
 
 class SqliteLedger:
-    """Keeps leases, their accounts and receipts.
+    """Keeps leases, their accounts, receipts, and the profiles that they were granted in.
 
     notice: a sentence for the operator if a broken file was found and moved aside, else empty.
     """
@@ -121,20 +133,26 @@ class SqliteLedger:
         leases: Sequence[Lease],
         receipts: Sequence[Receipt] = (),
         accounts: Mapping[str, Sequence[int]] = NO_ACCOUNTS,
+        profiles: Sequence[ResourceProfile] = (),
     ) -> None:
         """Write all of these or none. A released lease is removed, its receipt takes its place.
 
         accounts: what some of these leases begin with, as for `store_accounts`.
+        profiles: in place of those of the same names; with them those go that nothing names.
 
         Raises:
             UnavailableError: ``state.unwritable``: the disk is full, broken or too slow; nothing
                 changed. A write that comes too late, or whose caller was cancelled, is undone.
         """
-        if not leases and not receipts:
+        if not leases and not receipts and not profiles:
             return
         kept = [lease for lease in leases if lease.state is not LeaseState.RELEASED]
         ended = [lease for lease in leases if lease.state is LeaseState.RELEASED]
-        touched = [*(lease.id for lease in leases), *(one.lease_id for one in receipts)]
+        touched = [
+            *(lease.id for lease in leases),
+            *(one.lease_id for one in receipts),
+            *(one.name for one in profiles),
+        ]
 
         def write() -> None:
             execute = self._connection.executemany
@@ -146,6 +164,9 @@ class SqliteLedger:
             execute(_PRUNE_IDLE, [(user, IDLE_RECEIPTS_KEPT) for user in idle])
             if receipts:
                 self._connection.execute(_PRUNE_RECEIPTS, (self.receipts_kept,))
+            if profiles:
+                self._connection.execute(_PRUNE_PROFILES)
+                execute(_REPLACE_PROFILE, [profile_row(one) for one in profiles])
 
         await self._write(write, touched)
 
@@ -168,6 +189,10 @@ class SqliteLedger:
     async def load_accounts(self) -> Mapping[str, tuple[int, ...]]:
         """Return what was written last; what cannot be read is logged and left out."""
         return await self._do(self._load_accounts)
+
+    async def load_profiles(self) -> Mapping[str, ResourceProfile]:
+        """Return the profiles as they were written last; what cannot be read is left out."""
+        return await self._do(self._load_profiles)
 
     async def close(self) -> None:
         """Close the file, after what is under way."""
@@ -259,6 +284,15 @@ class SqliteLedger:
                 found[str(row["lease_id"])] = parse_account(row["ints"])
             except InvalidError as error:
                 log.warning("left out: %s", error.message, extra={"lease": row["lease_id"]})
+        return found
+
+    def _load_profiles(self) -> Mapping[str, ResourceProfile]:
+        found = {}
+        for row in self._connection.execute("SELECT * FROM profiles ORDER BY name"):
+            try:
+                found[str(row["name"])] = parse_profile(row)
+            except InvalidError as error:
+                log.warning("left out profile %s: %s", row["name"], error.message)
         return found
 
 

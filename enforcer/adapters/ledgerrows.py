@@ -9,10 +9,19 @@ from dataclasses import asdict, fields
 from typing import Final, TypeVar
 
 from enforcer.errors import InvalidError
-from enforcer.model import Claim, EndReason, Grant, Lease, LeaseState, Receipt
+from enforcer.model import (
+    AdmissionMode,
+    Claim,
+    EndReason,
+    Grant,
+    Lease,
+    LeaseState,
+    Receipt,
+    ResourceProfile,
+)
 from enforcer.quantities import Bytes, Cpus
 
-E = TypeVar("E", LeaseState, EndReason)
+E = TypeVar("E", LeaseState, EndReason, AdmissionMode)
 
 Row = Mapping[str, object]
 
@@ -118,6 +127,39 @@ def parse_account(text: object) -> tuple[int, ...]:
     if not isinstance(values, list) or not all(type(value) is int for value in values):
         raise _unreadable("account", "ints", text)
     return tuple(values)
+
+
+def profile_row(profile: ResourceProfile) -> Row:
+    """Return a profile as a row of `profiles`."""
+    content = asdict(profile)
+    del content["name"]
+    return {"name": profile.name, "content": _json(content)}
+
+
+def parse_profile(row: sqlite3.Row) -> ResourceProfile:
+    """Read a row of `profiles`.
+
+    Raises:
+        InvalidError: ``state.unreadable``, with the column.
+    """
+    row_of_it = _Columns("profile", dict(row))
+    one = row_of_it.object("content")
+    mem_throttle, shm_size = one.count_or_none("mem_throttle"), one.count_or_none("shm_size")
+    cpu_total, mem_total = one.count_or_none("cpu_total"), one.count_or_none("mem_total")
+    return ResourceProfile(
+        name=row_of_it.text("name"),
+        cpu_limit=Cpus(one.count("cpu_limit")),
+        mem_limit=Bytes(one.count("mem_limit")),
+        swap_limit=Bytes(one.count("swap_limit")),
+        mem_throttle=None if mem_throttle is None else Bytes(mem_throttle),
+        tasks_limit=one.count_or_none("tasks_limit"),
+        io_weight=one.count_or_none("io_weight"),
+        shm_size=None if shm_size is None else Bytes(shm_size),
+        cpu_total=None if cpu_total is None else Cpus(cpu_total),
+        mem_total=None if mem_total is None else Bytes(mem_total),
+        tasks_total=one.count_or_none("tasks_total"),
+        admission=None if one.is_none("admission") else one.member("admission", AdmissionMode),
+    )
 
 
 def _claim(one: _Columns) -> Claim:

@@ -235,9 +235,10 @@ class Controller:
         self._loop.rights.expire()
         await self._loop.rights.learn(self._loop.keeper.users())
         async with self._loop.lock:
+            config = self._loop.keeper.completed(config)
             changes = self._plan(config)
             step = regrant(self._loop.keeper.book, self._under(config))
-            await self._loop.keeper.commit(*step)
+            await self._loop.keeper.commit(*step, profiles=config.all_profiles)
             self._loop.config, self._loop.config_error = config, ""
             self._world.ledger.receipts_kept = config.daemon.receipts_kept
         await self._loop.tick()
@@ -246,7 +247,7 @@ class Controller:
 
     def plan(self, text: str) -> Sequence[PlannedChange]:
         """Say what a configuration would change for the slices and leases there are."""
-        return self._plan(self._read(text))
+        return self._plan(self._loop.keeper.completed(self._read(text)))
 
     def _plan(self, config: Config) -> tuple[PlannedChange, ...]:
         return plan(

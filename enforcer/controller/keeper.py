@@ -16,11 +16,13 @@ from enforcer.controller.world import World
 from enforcer.errors import InvalidError
 from enforcer.model import (
     Claim,
+    Config,
     EndReason,
     Lease,
     LeaseState,
     Observed,
     Receipt,
+    ResourceProfile,
     Usage,
 )
 from enforcer.names import UnitName
@@ -47,6 +49,10 @@ class Keeper:
         self._ended: dict[UnitName, Lease] = {}
         self._released_at: dict[UnitName, float] = {}
         self._changed = asyncio.Condition()
+        self._profiles: Mapping[str, ResourceProfile] = {}
+        """What leases are held to, by name."""
+        self._stored_profiles: Mapping[str, ResourceProfile] | None = None
+        """As the ledger has them; None: it may have these or others."""
         self.book = Book()
         self._users: Mapping[str, Claim] = {}
         self._users_of = self.book.leases
@@ -56,8 +62,12 @@ class Keeper:
         """Lease → what it has used so far."""
         return self._accounts
 
-    async def recover(self) -> None:
-        """Take up what the ledger has; of a finished lease, what its slice was granted last."""
+    async def recover(self, config: Config) -> Config:
+        """Take up what the ledger has; of a finished lease, what its slice was granted last.
+
+        Return the configuration with what it lacks of the profiles that these were granted in.
+        """
+        self._profiles = self._stored_profiles = await self._world.ledger.load_profiles()
         step = transitions.recover(await self._world.ledger.load())
         self._accounts = {lease.id: open_account() for lease in step.book.leases}
         for lease_id, values in (await self._world.ledger.load_accounts()).items():
@@ -70,20 +80,42 @@ class Keeper:
             self._ended[ended.unit] = ended
         await self.commit(step.book, step.changes)
         _log.info("recovered %d leases", len(self.book.leases))
+        complete = self.completed(config)
+        self._profiles = complete.all_profiles
+        for name in sorted({lease.profile for lease in self.book.live} - self._profiles.keys()):
+            _log.warning(
+                "nothing tells what profile %s was: its leases keep what was granted", name
+            )
+        return complete
+
+    def completed(self, config: Config) -> Config:
+        """Return a configuration with what it lacks of the profiles that leases are held to now.
+
+        A finished one counts too: a container may bring its leaf back.
+        """
+        named = {lease.profile for lease in (*self.book.leases, *self._ended.values())}
+        return config.with_retired({n: one for n, one in self._profiles.items() if n in named})
 
     async def commit(
-        self, book: Book, changes: Iterable[Change], baseline: Account | None = None
+        self,
+        book: Book,
+        changes: Iterable[Change],
+        baseline: Account | None = None,
+        profiles: Mapping[str, ResourceProfile] | None = None,
     ) -> None:
         """Store the changes, with the receipts of what ended; then `book` is the book.
 
-        baseline: the account that a new lease begins with.
+        baseline: the account that a new lease begins with. profiles: what leases are held to from
+        now on, None as before: no lease is stored without its profile.
 
         Raises:
             UnavailableError: ``state.unwritable``; nothing has changed then.
         """
         listed = tuple(changes)
-        if not listed:
-            self.book = book
+        held_to = self._profiles if profiles is None else profiles
+        unstored = () if held_to == self._stored_profiles else tuple(held_to.values())
+        if not listed and (profiles is None or not unstored):
+            self.book, self._profiles = book, held_to
             return
         now = self._world.clock.now()
         ended = [self._reasoned(change) for change in listed if _has_ended(change)]
@@ -91,8 +123,12 @@ class Keeper:
         begun = {one.after.id: baseline or open_account() for one in listed if one.before is None}
         # one that begins at nothing need not be stored: see `recover`
         accounts = {one: begun[one].as_ints() for one in begun if begun[one] != open_account()}
-        await self._world.ledger.store([change.after for change in listed], receipts, accounts)
+        if unstored:
+            self._stored_profiles = None
+        stored = [change.after for change in listed]
+        await self._world.ledger.store(stored, receipts, accounts, unstored)
         self.book = book
+        self._profiles = self._stored_profiles = held_to
         self._accounts.update(begun)
         for change in listed:
             _log_change(change)

@@ -79,7 +79,7 @@ class Loop:
 
     async def start(self) -> None:
         """Take up what the ledger has, make the first tick, and go on in the background."""
-        await self.keeper.recover()
+        self.config = await self.keeper.recover(self.config)
         self._uncut = set(self.keeper.users())
         await self.rights.learn(self._uncut)
         await self._cut_to_config()
@@ -112,7 +112,8 @@ class Loop:
 
         terms = Terms(config=self.config, rights_of=rights_of, containers=0)
         try:
-            await self.keeper.commit(*regrant(self.keeper.book, terms))
+            step = regrant(self.keeper.book, terms)
+            await self.keeper.commit(*step, profiles=self.config.all_profiles)
         except UnavailableError as error:
             _log.warning("leases keep what an earlier configuration gave them: %s", error)
         else:

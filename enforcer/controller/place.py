@@ -25,7 +25,7 @@ def placement(
     config: Config, lease: Lease, rights: Rights, slices: Mapping[UnitName, DesiredSlice]
 ) -> Placement:
     """Return where a lease's container goes, and the arguments it is to be started with."""
-    profile = config.profiles.get(lease.profile)
+    profile = config.profile(lease.profile)
     swap = Bytes(0) if profile is None else profile.swap_limit
     grant = lease.grant
     return Placement(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -157,6 +157,23 @@ class Config:
     volumes_ro: tuple[str, ...] = ()
     admission: AdmissionRules = AdmissionRules()
     daemon: DaemonSettings = DaemonSettings()
+    retired: Mapping[str, ResourceProfile] = field(default_factory=lambda: MappingProxyType({}))
+    """Profiles that the file has no more, as they were last: what was granted in them is held to
+    them until it has ended. Nobody may claim in one."""
+
+    @property
+    def all_profiles(self) -> Mapping[str, ResourceProfile]:
+        """Every profile that a lease may be in."""
+        return {**self.retired, **self.profiles}
+
+    def profile(self, name: str) -> ResourceProfile | None:
+        """Return the profile that a lease is held to; the file's, where it has one."""
+        return self.profiles.get(name) or self.retired.get(name)
+
+    def with_retired(self, known: Mapping[str, ResourceProfile]) -> Config:
+        """Return it with those of the known profiles that the file has no more."""
+        retired = {name: one for name, one in known.items() if name not in self.profiles}
+        return replace(self, retired=MappingProxyType(retired))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,16 @@ import pytest_asyncio
 
 from enforcer.adapters.fakes import MemoryLedger
 from enforcer.adapters.ledger import SqliteLedger
-from enforcer.model import Claim, EndReason, Grant, Lease, LeaseState, Receipt
+from enforcer.model import (
+    AdmissionMode,
+    Claim,
+    EndReason,
+    Grant,
+    Lease,
+    LeaseState,
+    Receipt,
+    ResourceProfile,
+)
 from enforcer.ports import IDLE_RECEIPTS_KEPT as KEPT_IDLE
 from enforcer.ports import Ledger
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
@@ -58,6 +67,22 @@ FULL = Lease(
     grant_before=Grant(cpu_limit=Cpus(10_000), mem_limit=Bytes(4096)),
 )
 
+SMALL = ResourceProfile(name="small", cpu_limit=CORE, mem_limit=Bytes(2 * GIB))
+WHOLE = ResourceProfile(
+    name="Å b-c@d/../\u202e'; DROP TABLE profiles; --",
+    cpu_limit=Cpus(1_500_000),
+    mem_limit=Bytes(1 << 59),
+    swap_limit=Bytes(4096),
+    mem_throttle=Bytes(GIB),
+    tasks_limit=100,
+    io_weight=300,
+    shm_size=Bytes(1 << 26),
+    cpu_total=Cpus(3_000_000),
+    mem_total=Bytes(1 << 60),
+    tasks_total=400,
+    admission=AdmissionMode.QUEUE,
+)
+
 
 def receipt(number: int, user: str = "alice") -> Receipt:
     return Receipt(
@@ -92,6 +117,7 @@ async def test_a_new_ledger_is_empty(ledger: Ledger) -> None:
     assert await ledger.load() == ()
     assert await ledger.receipts(None, 10) == ()
     assert await ledger.load_accounts() == {}
+    assert await ledger.load_profiles() == {}
 
 
 @pytest.mark.parametrize("lease", [LEASE, FULL])
@@ -185,6 +211,28 @@ async def test_a_lease_is_stored_with_the_account_it_begins_with(ledger: Ledger)
     assert await ledger.load_accounts() == {LEASE.id: (1, 2)}
     await ledger.store([replace(LEASE, state=LeaseState.RELEASED)], accounts={LEASE.id: [3, 4]})
     assert await ledger.load_accounts() == {}
+
+
+async def test_a_profile_comes_back_as_it_was_stored_last(ledger: Ledger) -> None:
+    await ledger.store([], profiles=[SMALL, WHOLE])
+    assert await ledger.load_profiles() == {"small": SMALL, WHOLE.name: WHOLE}
+    await ledger.store([], profiles=[replace(SMALL, tasks_limit=5), WHOLE])
+    assert (await ledger.load_profiles())["small"].tasks_limit == 5
+    await ledger.store([LEASE])
+    assert len(await ledger.load_profiles()) == 2
+
+
+async def test_a_profile_goes_once_nothing_names_it(ledger: Ledger) -> None:
+    await ledger.store([LEASE], profiles=[SMALL, WHOLE])
+    await ledger.store([], profiles=[replace(SMALL, name="other")])
+    assert set(await ledger.load_profiles()) == {"small", "other"}
+    await ledger.store([replace(LEASE, state=LeaseState.RELEASED)], [receipt(0)])
+    await ledger.store([], profiles=[WHOLE])
+    assert set(await ledger.load_profiles()) == {"small", WHOLE.name}
+    for number in range(1, KEPT + 1):
+        await ledger.store([], [replace(receipt(number), profile="third")])
+    await ledger.store([], profiles=[WHOLE])
+    assert set(await ledger.load_profiles()) == {WHOLE.name}
 
 
 async def test_storing_nothing_is_no_error(ledger: Ledger) -> None:

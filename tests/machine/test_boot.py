@@ -16,9 +16,9 @@ import pytest
 
 from enforcer.api.types import LeaseReply
 from enforcer.client import Client
-from enforcer.errors import EnforcerError, InvalidError, UnavailableError
+from enforcer.errors import EnforcerError, InvalidError, NotFoundError, UnavailableError
 from enforcer.model import Claim, EndReason, LeaseState
-from enforcer.names import ROOT, UnitName, cgroup_path
+from enforcer.names import ROOT, UnitName, cgroup_path, profile_slice, user_slice
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, CHECKOUT, CONFIG, SOCKET, Lab, until
 from tests.machine.test_machine import mostly_on_one
@@ -142,6 +142,32 @@ def test_a_reload_with_a_bad_file_changes_nothing_and_status_says_so(lab: Lab) -
     assert not lab.client.status().config_error, "it has been read when the command ends"
 
 
+def test_a_profile_that_is_renamed_holds_what_runs_in_it_until_that_has_ended(lab: Lab) -> None:
+    text = (CHECKOUT / "tests/machine/enforcer.toml").read_text()
+    bounded = text.replace(_SMALL, _BOUNDED)
+    assert bounded != text
+    lab.configure(bounded)
+    lease = lab.place(_claim("ann"))
+    units = (lease.unit, user_slice("Small", "ann"), profile_slice("Small"))
+    before = {unit: limits(lab, unit) for unit in units}
+    assert before[lease.unit].split()[-2:] == ["60", str(96 * MIB)]
+    renamed = bounded.replace("Small", "Tiny")
+    assert not any("limit" in one.what for one in lab.client.plan(renamed))
+    lab.configure(renamed)
+    lab.guest.run("sleep 3")
+    assert {unit: limits(lab, unit) for unit in units} == before
+    lab.guest.run("systemctl restart enforcer.service", timeout_seconds=300)
+    until(lambda: answers(lab))
+    assert {unit: limits(lab, unit) for unit in units} == before
+    bomb = "bomb() { bomb | bomb & }; while :; do bomb; sleep 1; done"
+    lab.docker(f"exec --detach {lease.container_id} sh -c '{bomb}'")
+    until(lambda: (lab.number(lease.unit, "pids.current") or 0) > 50, 30)
+    lab.guest.run("sleep 3")
+    assert (lab.number(lease.unit, "pids.current") or 0) <= 60
+    with pytest.raises(NotFoundError):
+        lab.client.claim(_claim("bob"))
+
+
 def test_a_lowered_limit_kills_nobody_until_its_grace_ends(lab: Lab) -> None:
     lease = lab.place(_claim("ann", memory=128), program=("sh", "-c", _HOLD_96_MIB))
     until(lambda: (lab.number(lease.unit, "memory.current") or 0) > 90 * MIB)
@@ -210,6 +236,10 @@ def check_rebooted(lab: Lab, cap: Mapping[str, str], stays: LeaseReply, goes: Le
 
 
 _SMALL: Final = 'cpu_limit = 0.5\nmem_limit = "256 MiB"\n\n[resource_profiles.Wide]'
+_BOUNDED: Final = _SMALL.replace(
+    '"256 MiB"\n',
+    '"256 MiB"\nmem_throttle = "96 MiB"\ntasks_limit = 60\ncpu_total = 0.6\ntasks_total = 80\n',
+)
 _HOLD_96_MIB: Final = "dd if=/dev/zero bs=96M count=1 | sleep 100000"
 """dd has it all in memory, and nobody takes it."""
 _EARLY: Final = f"""\
@@ -240,7 +270,7 @@ def check_alive(lab: Lab, unit: str, user: str) -> None:
 
 def limits(lab: Lab, unit: str) -> str:
     """Return what a slice is held to, in one text."""
-    files = ("cpu.max", "memory.max", "memory.min", "memory.swap.max", "pids.max")
+    files = ("cpu.max", "memory.max", "memory.min", "memory.swap.max", "pids.max", "memory.high")
     return " ".join(lab.read(unit, file) for file in files)
 
 

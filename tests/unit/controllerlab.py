@@ -21,6 +21,21 @@ from tests.unit.configs import CAPACITY, VALID
 
 TINY = Claim(user="ann", profile="Tiny", cpu_guarantee=Cpus(500_000), mem_guarantee=Bytes(GIB))
 LEAF = lease_slice("Tiny", "ann", "")
+HELD = VALID.replace(
+    "mem_limit = 2\n",
+    """mem_limit = 2
+swap_limit = 1
+mem_throttle = "1.5 GiB"
+tasks_limit = 100
+io_weight = 300
+shm_size = "64 MiB"
+cpu_total = 2
+mem_total = 3
+tasks_total = 300
+""",
+)
+"""A profile Tiny that bounds all that a profile can."""
+RENAMED = HELD.replace("Tiny", "Small").replace("tasks_limit = 100", "tasks_limit = 250")
 SOON_SECONDS = 5.0
 
 

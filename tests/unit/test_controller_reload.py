@@ -10,11 +10,22 @@ import pytest
 from enforcer.api.routes import Api
 from enforcer.api.types import BoundsReply, CatalogueReply, ExplainReply
 from enforcer.controller import Controller
-from enforcer.errors import EnforcerError, RefusedError
-from enforcer.model import Claim, EndReason, Resize
+from enforcer.errors import EnforcerError, NotFoundError, RefusedError, UnavailableError
+from enforcer.model import Claim, EndReason, LeaseState, Limits, Resize
+from enforcer.names import UnitName, profile_slice, user_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import VALID
-from tests.unit.controllerlab import LEAF, TINY, Lab, NoMetrics, call, until
+from tests.unit.controllerlab import (
+    HELD,
+    LEAF,
+    RENAMED,
+    TINY,
+    Lab,
+    NoMetrics,
+    call,
+    placed,
+    until,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -134,6 +145,70 @@ async def test_while_a_reload_is_carried_out_every_answer_is_of_the_new_configur
     assert isinstance(bounds, BoundsReply)
     assert bounds.cpu_limit == 3
     assert isinstance(told, ExplainReply)
+
+
+async def test_a_profile_that_is_renamed_holds_what_runs_in_it_until_that_has_ended() -> None:
+    lab = Lab(text=HELD)
+    async with lab.running() as controller:
+        lease, _ = await placed(lab, controller)
+        before = _held(lab)
+        assert (before[LEAF].tasks_max, before[LEAF].memory_high) == (100, Bytes(3 * GIB // 2))
+        assert before[LEAF].io_weight == 300
+        assert before[profile_slice("Tiny")].tasks_max == 300
+        placement = controller.placement(lease)
+        lab.text = RENAMED
+        (planned,) = controller.plan(lab.text)
+        assert (planned.subject, planned.what) == ("ann", "right to the profile")
+        assert await controller.reload() == ["ann: right to the profile Tiny → none"]
+        await controller.tick()
+        assert _held(lab) == before
+        assert lab.world.docker.updates == []
+        assert controller.placement(lease) == placement
+        with pytest.raises(NotFoundError, match="no profile 'Tiny'"):
+            await controller.claim(replace(TINY, server="b"))
+        # not even the next reload forgets it, and one that has it again decides anew
+        await controller.reload()
+        assert _held(lab) == before
+        lab.text = HELD.replace("tasks_limit = 100", "tasks_limit = 200")
+        await controller.reload()
+        assert lab.limits(LEAF).tasks_max == 200
+        lab.text = RENAMED
+        await controller.reload()
+        assert lab.limits(LEAF).tasks_max == 200
+
+
+async def test_who_waits_for_a_profile_that_is_taken_away_is_refused() -> None:
+    lab = Lab(text=f'{HELD}[admission]\nmode = "queue"\n')
+    async with lab.running() as controller:
+        ask = replace(TINY, cpu_guarantee=None, mem_guarantee=Bytes(2 * GIB))
+        await controller.claim(ask)
+        queued, _ = await controller.claim(replace(ask, user="bob"))
+        assert queued.state is LeaseState.QUEUED
+        lab.text = RENAMED
+        await controller.reload()
+        assert lab.state(queued) is None
+        (receipt,) = await controller.receipts("bob", 1)
+        assert receipt.reason is EndReason.REFUSED
+
+
+async def test_a_reload_that_cannot_be_written_down_changes_nothing() -> None:
+    lab = Lab(text=HELD)
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        before, config = _held(lab), controller.config
+        lab.text = RENAMED
+        lab.world.ledger.trouble.fail("unwritable")
+        with pytest.raises(UnavailableError):
+            await controller.reload()
+        lab.world.ledger.trouble.recover()
+        await controller.tick()
+        assert controller.config is config
+        assert _held(lab) == before
+
+
+def _held(lab: Lab) -> dict[UnitName, Limits]:
+    units = (LEAF, user_slice("Tiny", "ann"), profile_slice("Tiny"))
+    return {unit: lab.limits(unit) for unit in units}
 
 
 async def _sample(lab: Lab, controller: Controller, times: int) -> None:

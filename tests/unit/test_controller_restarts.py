@@ -8,10 +8,11 @@ import pytest
 
 from enforcer.errors import UnavailableError
 from enforcer.model import EndReason, LeaseState
-from enforcer.names import WORKLOAD
+from enforcer.names import WORKLOAD, profile_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import VALID
-from tests.unit.controllerlab import LEAF, TINY, Lab, placed, until
+from tests.unit.controllerlab import HELD, LEAF, RENAMED, TINY, Lab, placed, until
+from tests.unit.worlds import lease
 
 pytestmark = pytest.mark.asyncio
 
@@ -55,6 +56,64 @@ async def test_a_container_started_again_after_its_leaf_was_gone_gets_its_limits
         lab.world.docker.start(container)  # systemd makes the slice, without limits
         await until(lambda: after.limits(LEAF).memory_max == 2 * GIB)
         assert after.limits(LEAF).memory_min == 0
+
+
+async def test_a_profile_that_went_while_no_daemon_ran_holds_what_runs_in_it() -> None:
+    lab = Lab(text=HELD)
+    async with lab.running() as controller:
+        await placed(lab, controller)
+        before = lab.limits(LEAF), lab.limits(profile_slice("Tiny"))
+    for _ in range(2):
+        after = Lab(lab.world, RENAMED)
+        async with after.running():
+            assert (after.limits(LEAF), after.limits(profile_slice("Tiny"))) == before
+    again = Lab(lab.world, HELD.replace("tasks_limit = 100", "tasks_limit = 200"))
+    async with again.running():
+        assert again.limits(LEAF).tasks_max == 200
+    last = Lab(lab.world, RENAMED)
+    async with last.running():
+        assert last.limits(LEAF).tasks_max == 200
+
+
+async def test_a_lease_of_a_ledger_that_tells_of_no_profiles_keeps_what_was_granted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lab = Lab(text=RENAMED)
+    await lab.world.ledger.store([replace(lease("ann", "Tiny"), created_at=lab.world.clock.now())])
+    async with lab.running():
+        assert lab.limits(LEAF).memory_max == 4 * GIB
+        assert "nothing tells what profile Tiny was" in caplog.text
+
+
+async def test_a_container_that_comes_back_is_held_to_a_profile_that_has_gone_meanwhile() -> None:
+    lab = Lab(text=HELD)
+    async with lab.running() as controller:
+        lease, container = await placed(lab, controller)
+        lab.world.docker.stop(container)
+        await controller.release(lease.id, EndReason.STOPPED)
+        lab.text = RENAMED
+        await controller.reload()
+    lab.world.reboot()
+    after = Lab(lab.world, RENAMED)
+    async with after.running():
+        lab.world.docker.start(container)
+        await until(lambda: after.limits(LEAF).tasks_max == 100)
+
+
+async def test_what_a_full_disk_kept_from_being_written_is_written_with_the_next_lease() -> None:
+    lab = Lab(text=VALID)
+    async with lab.running():
+        pass
+    full = Lab(lab.world, HELD)
+    lab.world.ledger.trouble.fail("unwritable")
+    async with full.running() as controller:
+        lab.world.ledger.trouble.recover()
+        await controller.claim(TINY)
+        before = full.limits(LEAF)
+    after = Lab(lab.world, RENAMED)
+    async with after.running():
+        assert after.limits(LEAF) == before
+        assert before.tasks_max == 100
 
 
 async def test_guarantees_are_cut_to_a_quota_that_shrank_while_no_daemon_ran() -> None:

@@ -169,6 +169,15 @@ def test_a_profile_that_is_gone_from_the_configuration_has_its_name() -> None:
     assert told(one).levels[2].title == "profile old"
 
 
+def test_who_runs_in_a_profile_that_is_gone_is_told_so() -> None:
+    sentence = (
+        "profile old is no longer in the configuration: it runs on within what that was, but cannot"
+        " be started again"
+    )
+    assert told(lease("ada", "old")).sentences[0] == sentence
+    assert sentence not in told(lease("ada")).sentences
+
+
 def test_whole_cores_are_the_roots_limit() -> None:
     assert told(lease("ada")).levels[-1].cpu_limit == 7 * CORE
 

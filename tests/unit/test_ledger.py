@@ -23,7 +23,7 @@ from enforcer.adapters.ledgerfile import open_ledger
 from enforcer.errors import UnavailableError
 from enforcer.model import Lease, LeaseState
 from enforcer.quantities import GIB, Bytes
-from tests.contract.test_ledger_contract import receipt
+from tests.contract.test_ledger_contract import SMALL, WHOLE, receipt
 from tests.unit.ledger_writer import lease
 
 ROOT = Path(__file__).parents[2]
@@ -195,6 +195,19 @@ async def test_an_account_that_cannot_be_read_is_left_out(path: Path) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("content", ["{", '{"cpu_limit": 1}', '{"cpu_limit": 1.5}'])
+async def test_a_profile_that_cannot_be_read_is_left_out(path: Path, content: str) -> None:
+    ledger = await SqliteLedger.open(path)
+    await ledger.store([], profiles=[SMALL, WHOLE])
+    await ledger.close()
+    with raw(path) as connection:
+        connection.execute("UPDATE profiles SET content = ? WHERE name = 'small'", (content,))
+    ledger = await SqliteLedger.open(path)
+    assert await ledger.load_profiles() == {WHOLE.name: WHOLE}
+    await ledger.close()
+
+
+@pytest.mark.asyncio
 async def test_a_second_daemon_is_kept_out(path: Path) -> None:
     first = await SqliteLedger.open(path)
     with pytest.raises(UnavailableError) as raised:
@@ -225,11 +238,13 @@ async def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_loses_not
     await ledger.close()
     with raw(path) as connection:
         connection.execute("ALTER TABLE receipts DROP COLUMN limit_at_kill")
+        connection.execute("DROP TABLE profiles")
         connection.execute("PRAGMA user_version = 1")
     ledger = await SqliteLedger.open(path)
     killed = replace(receipt(3), limit_at_kill=Bytes(GIB))
-    await ledger.store([], [killed])
+    await ledger.store([], [killed], profiles=[SMALL])
     assert await ledger.receipts(None, 10) == (killed, receipt(2))
+    assert await ledger.load_profiles() == {"small": SMALL}
     assert await ledger.load() == (lease(1),)
     assert await ledger.load_accounts() == {lease(1).id: (7,)}
     assert ledger.notice == ""
@@ -286,13 +301,16 @@ async def test_a_write_that_is_given_up_in_the_middle_is_undone(path: Path) -> N
     ledger = await SqliteLedger.open(path)
     await ledger.store([lease(number) for number in range(100)])
     await ledger.store_accounts({lease(number).id: [number] for number in range(100)})
+    await ledger.store([], profiles=[SMALL])
     before = await ledger.load()
     chance = random.Random(7)
     for _ in range(40):
         changed = [replace(one, notes=("changed",)) for one in before[:50]]
         gone = [replace(one, state=LeaseState.RELEASED) for one in before[50:]]
         every = [*changed, *gone, lease(1000)]
-        storing = asyncio.create_task(ledger.store(every, accounts={lease(1000).id: [7]}))
+        lower = replace(SMALL, tasks_limit=1)
+        begun = {lease(1000).id: [7]}
+        storing = asyncio.create_task(ledger.store(every, accounts=begun, profiles=[lower]))
         await asyncio.sleep(chance.uniform(0.0, 0.004))
         storing.cancel()
         try:
@@ -300,8 +318,10 @@ async def test_a_write_that_is_given_up_in_the_middle_is_undone(path: Path) -> N
         except asyncio.CancelledError:
             assert await ledger.load() == before
             assert len(await ledger.load_accounts()) == 100
+            assert await ledger.load_profiles() == {"small": SMALL}
         else:  # it was done before it could be given up
-            await ledger.store([*before, replace(lease(1000), state=LeaseState.RELEASED)])
+            back = [*before, replace(lease(1000), state=LeaseState.RELEASED)]
+            await ledger.store(back, profiles=[SMALL])
             await ledger.store_accounts({lease(number).id: [number] for number in range(100)})
     await ledger.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from enforcer.adapters.fakes.trouble import Trouble
-from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt
+from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt, ResourceProfile
 from enforcer.ports import IDLE_RECEIPTS_KEPT, NO_ACCOUNTS
 
 
@@ -20,6 +20,7 @@ class MemoryLedger:
         self._leases: dict[str, Lease] = {}
         self._receipts: dict[str, Receipt] = {}
         self._accounts: dict[str, tuple[int, ...]] = {}
+        self._profiles: dict[str, ResourceProfile] = {}
         self.trouble = Trouble("state")
         self.reading = Trouble("state")
 
@@ -33,6 +34,7 @@ class MemoryLedger:
         leases: Sequence[Lease],
         receipts: Sequence[Receipt] = (),
         accounts: Mapping[str, Sequence[int]] = NO_ACCOUNTS,
+        profiles: Sequence[ResourceProfile] = (),
     ) -> None:
         """Write all of these or none.
 
@@ -54,6 +56,11 @@ class MemoryLedger:
                 self._prune_idle(receipt.user)
         for lease_id in list(self._receipts)[: max(0, len(self._receipts) - self.receipts_kept)]:
             del self._receipts[lease_id]
+        if profiles:
+            named = {lease.profile for lease in self._leases.values()}
+            named |= {receipt.profile for receipt in self._receipts.values()}
+            kept = {name: one for name, one in self._profiles.items() if name in named}
+            self._profiles = kept | {one.name: one for one in profiles}
 
     async def receipts(self, user: str | None, limit: int) -> tuple[Receipt, ...]:
         """Return the newest receipts first; of one user, or of all."""
@@ -83,6 +90,10 @@ class MemoryLedger:
         for lease_id, values in accounts.items():
             if lease_id in self._leases:
                 self._accounts[lease_id] = tuple(values)
+
+    async def load_profiles(self) -> Mapping[str, ResourceProfile]:
+        """Return the profiles as they were written last."""
+        return dict(self._profiles)
 
     def _prune_idle(self, user: str) -> None:
         idle = [
