@@ -8,7 +8,7 @@ in it are the queue.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from enforcer.model import (
     Resize,
     Rights,
 )
-from enforcer.policy import check_claim
+from enforcer.policy import check_claim, over_all_servers
 
 
 class Claimed(NamedTuple):
@@ -54,6 +54,16 @@ class Terms:
     UnavailableError where the host has not told the user's groups."""
     containers: int
     """How many containers run that are no lease's."""
+
+    def rights_beside(self, leases: Iterable[Lease], claim: Claim) -> Rights:
+        """Return the rights of a claim beside a user's other servers, the live ones of `leases`.
+
+        Groups of the hub that one of these was claimed with count for what the user may have in
+        all. Raises as `rights_of` does.
+        """
+        groups = {one.claim.groups for one in leases if one.live and one.user == claim.user}
+        others = (self.rights_of(replace(claim, groups=one)) for one in sorted(groups))
+        return over_all_servers(self.rights_of(claim), others)
 
 
 class BindRefusal(NamedTuple):
@@ -82,7 +92,8 @@ def claim(book: Book, terms: Terms, asked: Claim, now: float, new_id: str) -> Cl
         )
     others = tuple(lease for lease in book.leases if lease is not before)
     rules = terms.config.admission
-    decision = decide(terms.config, terms.rights_of(asked), asked, others, terms.containers)
+    rights = terms.rights_beside(others, asked)
+    decision = decide(terms.config, rights, asked, others, terms.containers)
     if isinstance(decision, Refused):
         raise RefusedError(decision.code, decision.message, decision.hint)
     waits = isinstance(decision, Wait)
@@ -192,7 +203,7 @@ def resize(book: Book, terms: Terms, lease_id: str, change: Resize, now: float) 
         raise InvalidError(
             "resize.seconds", f"{change.seconds} is no duration", "write seconds above 0"
         )
-    config, rights = terms.config, terms.rights_of(lease.claim)
+    config, rights = terms.config, terms.rights_beside(book.leases, lease.claim)
     asked = check_claim(config, rights, _claim_for(lease, change))
     decision = decide(config, rights, asked, book.leases, terms.containers, without=lease.id)
     if isinstance(decision, Wait):
@@ -290,7 +301,7 @@ def _claim_for(lease: Lease, change: Resize) -> Claim:
 
 def _decide_queued(book: Book, terms: Terms, lease: Lease) -> Decision:
     try:
-        rights = terms.rights_of(lease.claim)
+        rights = terms.rights_beside(book.leases, lease.claim)
         asked = check_claim(terms.config, rights, lease.claim)
     except UnavailableError as error:  # nobody can tell its right, which may well be there
         return Wait(lease.grant, error.message)

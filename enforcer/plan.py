@@ -29,7 +29,7 @@ from enforcer.quantities import Bytes, Cpus, format_bytes, format_cpus
 from enforcer.regrant import regrant
 from enforcer.room import Amount
 from enforcer.slices import KERNELS_OWN, pages_of, quota_of
-from enforcer.tree import Totals
+from enforcer.tree import Totals, totals_of
 
 RightsOf = Callable[[Claim], Rights]
 """It may raise ForbiddenError."""
@@ -71,7 +71,7 @@ def plan(
     )
     terms = Terms(config=after, rights_of=rights_of_after, containers=others)
     regranted = regrant(Book(live), terms).book.leases
-    new_totals = totals_of(regranted, rights_of_after)
+    new_totals = totals_of((lease.claim for lease in regranted), rights_of_after)
     in_force = _totals_in_force(live, observed)
     old_totals = {**new_totals, **in_force}
     old = desired(before, live, observed, totals=old_totals)
@@ -87,20 +87,6 @@ def plan(
         ),
         *_later_changes(before.daemon, after.daemon),
     )
-
-
-def totals_of(leases: Iterable[Lease], rights_of: RightsOf) -> Totals:
-    """Return user → total of CPU and memory; who has no rights any more is left out."""
-    totals: dict[str, tuple[Cpus, Bytes]] = {}
-    for lease in leases:
-        try:
-            rights = rights_of(lease.claim)
-        except ForbiddenError:
-            continue  # what runs goes on within its profile
-        cpu, memory = totals.get(lease.user, (Cpus(0), Bytes(0)))
-        # servers claimed with different groups of the hub: the most generous counts
-        totals[lease.user] = (max(cpu, rights.cpu_total), max(memory, rights.mem_total))
-    return totals
 
 
 def _totals_in_force(leases: Iterable[Lease], observed: Observed) -> Totals:

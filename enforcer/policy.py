@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
@@ -32,6 +32,15 @@ DEFAULT: Final = "default"
 
 T = TypeVar("T")
 N = TypeVar("N", Cpus, Bytes, int)
+
+_OVER_ALL_SERVERS: Final = {
+    "max_cpu_guarantee": "max_preallocate.cpu_guarantee",
+    "max_mem_guarantee": "max_preallocate.mem_guarantee",
+    "cpu_total": "cpu_total",
+    "mem_total": "mem_total",
+    "servers_max": "servers_max",
+}
+"""What bounds all of a user's servers together, with its key of the configuration."""
 
 _MOST_PATH_PART_BYTES: Final = 255
 _MOST_SHOWN: Final = 60
@@ -73,6 +82,28 @@ def rights(
         admission=max(modes.values(), key=_GENEROSITY.index, default=None),
         sources=MappingProxyType(found.sources),
     )
+
+
+def over_all_servers(own: Rights, others: Iterable[Rights]) -> Rights:
+    """Return a claim's rights with what bounds all of the user's servers as it is the largest.
+
+    others: the rights of the user's other servers. They differ where these were claimed with other
+    groups of the hub. What is one server's own, a profile for instance, is as its claim has it.
+    """
+    for other in others:
+        larger = [
+            name for name in _OVER_ALL_SERVERS if _is_more(getattr(other, name), getattr(own, name))
+        ]
+        if larger:
+            keys = {_OVER_ALL_SERVERS[name] for name in larger}
+            sources = {key: one for key, one in own.sources.items() if key not in keys}
+            sources |= {key: one for key, one in other.sources.items() if key in keys}
+            own = dataclasses.replace(
+                own,
+                sources=MappingProxyType(sources),
+                **{name: getattr(other, name) for name in larger},
+            )
+    return own
 
 
 def home(template: str, user: str) -> str:
@@ -229,6 +260,11 @@ class _Entries:
     def _largest(self, resource: _Total[N], profiles: Sequence[str]) -> N:
         limits = (resource.limit(self._config.profiles[name]) for name in profiles)
         return max(limits, default=resource.nothing)
+
+
+def _is_more(one: int | None, other: int | None) -> bool:
+    """Compare two bounds, of which None is none."""
+    return other is not None and (one is None or one > other)
 
 
 def _choose(what: str, asked: str | None, allowed: Sequence[str], existing: Collection[str]) -> str:

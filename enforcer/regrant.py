@@ -38,7 +38,7 @@ def regrant(book: Book, terms: Terms) -> Step:
     )
     changes: list[Change] = []
     for lease in book.live:
-        limit, allowance = _bounds(terms, lease)
+        limit, allowance = _bounds(terms, book, lease)
         room = (may_use - used).least(
             profile_total(terms.config, lease.profile, may_use) - used_in[lease.profile]
         )
@@ -53,7 +53,7 @@ def regrant(book: Book, terms: Terms) -> Step:
     return Step(book, tuple(changes))
 
 
-def _bounds(terms: Terms, lease: Lease) -> tuple[Amount, Amount | None]:
+def _bounds(terms: Terms, book: Book, lease: Lease) -> tuple[Amount, Amount | None]:
     """Return the largest limits, and all that may be guaranteed to the user (None: no bound)."""
     limit = limits(lease.grant)
     if lease.grant_before is not None:
@@ -62,7 +62,7 @@ def _bounds(terms: Terms, lease: Lease) -> tuple[Amount, Amount | None]:
     if profile is not None:
         limit = limit.least(Amount(profile.cpu_limit, profile.mem_limit))
     try:
-        rights = terms.rights_of(lease.claim)
+        rights = terms.rights_beside(book.live, lease.claim)
     except ForbiddenError:
         return limit, None  # it may not start again, but what runs goes on
     limit = limit.least(Amount(rights.cpu_total, rights.mem_total))

@@ -6,12 +6,13 @@ nobody asked us about. Parents follow from the names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from enforcer.model import Cgroup, Config, Lease
+from enforcer.errors import ForbiddenError, InvalidError
+from enforcer.model import Cgroup, Claim, Config, Lease, Rights
 from enforcer.names import (
     ADOPTED,
     ENGINE,
@@ -42,6 +43,22 @@ class Level:
 
 
 Tree = Mapping[UnitName, Level]
+
+
+def totals_of(claims: Iterable[Claim], rights_of: Callable[[Claim], Rights]) -> Totals:
+    """Return user → total of CPU and memory; who has no rights any more is left out.
+
+    Of servers claimed with different groups of the hub the most generous counts.
+    """
+    totals: dict[str, tuple[Cpus, Bytes]] = {}
+    for claim in claims:
+        try:
+            rights = rights_of(claim)
+        except (ForbiddenError, InvalidError):
+            continue  # what runs goes on within its profile
+        cpu, memory = totals.get(claim.user, (Cpus(0), Bytes(0)))
+        totals[claim.user] = (max(cpu, rights.cpu_total), max(memory, rights.mem_total))
+    return totals
 
 
 def cpu_tree(

@@ -109,10 +109,11 @@ class FakeOperations:
         return self._picture
 
     async def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
-        return self.rights_now(user, hub_groups)
+        claim = Claim(user=user, groups=tuple(hub_groups))
+        return self._terms().rights_beside(self.book.live, claim)
 
     def rights_now(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
-        """Return what `rights` does, at once."""
+        """Return what a user may have by the groups, whatever their other servers have."""
         return policy.rights(self.config, user, self.groups.get(user, ()), hub_groups)
 
     async def claim(self, claim: Claim) -> tuple[Lease, bool]:

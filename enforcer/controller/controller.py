@@ -91,9 +91,13 @@ class Controller:
         return self._loop.published()
 
     async def rights(self, user: str, hub_groups: Sequence[str] = ()) -> Rights:
-        """Return what a user may have; the host's groups are looked up and added."""
+        """Return what a user may have; the host's groups are looked up and added.
+
+        In all they may have what any of their servers was claimed with the groups for.
+        """
         await self._loop.rights.learn([user])
-        return self._rights(user, hub_groups)
+        claim = Claim(user=user, groups=tuple(hub_groups))
+        return self._loop.terms().rights_beside(self._loop.keeper.book.live, claim)
 
     def _rights(self, user: str, hub_groups: Sequence[str]) -> Rights:
         return self._loop.rights.of(self._loop.config, user, hub_groups)

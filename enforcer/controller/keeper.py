@@ -54,7 +54,7 @@ class Keeper:
         self._stored_profiles: Mapping[str, ResourceProfile] | None = None
         """As the ledger has them; None: it may have these or others."""
         self.book = Book()
-        self._users: Mapping[str, Claim] = {}
+        self._users: frozenset[str] = frozenset()
         self._users_of = self.book.leases
 
     @property
@@ -204,11 +204,11 @@ class Keeper:
         """
         return self._released_at.get(unit)
 
-    def users(self) -> Mapping[str, Claim]:
-        """Return user → a claim of theirs, for everyone with a lease."""
+    def users(self) -> Collection[str]:
+        """Return everyone with a lease."""
         if self._users_of is not self.book.leases:
             self._users_of = self.book.leases
-            self._users = {lease.user: lease.claim for lease in self.book.leases}
+            self._users = frozenset(lease.user for lease in self.book.leases)
         return self._users
 
     def _reasoned(self, change: Change) -> tuple[Change, Lease]:

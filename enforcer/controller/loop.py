@@ -220,8 +220,10 @@ class Loop:
         if tuple(map(id, basis)) == tuple(map(id, self._totals_of)):
             return  # the very same: so it is at most ticks
         self._totals_of = basis
-        ended = {lease.user: lease.claim for lease in self.keeper.kept(self._leaves)}
-        self.rights.renew_totals(self.config, {**ended, **self.keeper.users()})
+        live = self.keeper.book.live
+        users = {lease.user for lease in live}
+        ended = [one for one in self.keeper.kept(self._leaves) if one.user not in users]
+        self.rights.renew_totals(self.config, [lease.claim for lease in (*live, *ended)])
 
     def _given_now(self, observed: Observed) -> Given:
         """Return what a tick decides upon; the very same as the last time if nothing is new."""

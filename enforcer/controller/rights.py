@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from enforcer import policy
-from enforcer.errors import EnforcerError, UnavailableError
+from enforcer.errors import UnavailableError
 from enforcer.model import Claim, Config, Rights
 from enforcer.ports import Clock, Host
-from enforcer.quantities import Bytes, Cpus
+from enforcer.tree import Totals, totals_of
 
 _log = logging.getLogger(__name__)
 
@@ -59,9 +59,8 @@ class RightsBook:
         self._rights: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Rights] = {}
         self.told = object()
         """Another one whenever the host has told something new."""
-        self.totals: Mapping[str, tuple[Cpus, Bytes]] = {}
-        """User → total of CPU and of memory, for everyone with a lease. The same object as long as
-        nothing in it changes."""
+        self.totals: Totals = {}
+        """Of everyone with a lease. The same object as long as nothing in it changes."""
 
     def of(self, config: Config, user: str, hub_groups: Sequence[str]) -> Rights:
         """Return the rights of a user, by the groups the host told last; it never waits.
@@ -86,21 +85,17 @@ class RightsBook:
             return False
         return known.certain or not config.groups
 
-    def renew_totals(self, config: Config, claims: Mapping[str, Claim]) -> None:
-        """Reckon the totals of these users; claims: user → a claim of theirs."""
-        totals: dict[str, tuple[Cpus, Bytes]] = {}
-        for user, claim in claims.items():
-            try:
-                rights = self.of(config, user, claim.groups)
-            except UnavailableError as error:  # a user database that hangs lifts nobody's total
-                _log.debug("the total of a user with a lease stays: %s", error.message)
-                if user in self.totals:
-                    totals[user] = self.totals[user]
-                continue
-            except EnforcerError as error:  # a lease of old, whose name a new policy refuses
-                _log.debug("no rights for a user with a lease: %s", error)
-                continue
-            totals[user] = (rights.cpu_total, rights.mem_total)
+    def renew_totals(self, config: Config, claims: Collection[Claim]) -> None:
+        """Reckon the totals of the users whose claims these are."""
+        users = {claim.user for claim in claims}
+        told = {user for user in users if self._knows(user)}
+        totals = totals_of(
+            (claim for claim in claims if claim.user in told),
+            lambda claim: self.of(config, claim.user, claim.groups),
+        )
+        # a user database that hangs lifts nobody's total
+        stay = {user: self.totals[user] for user in self.totals.keys() & (users - told)}
+        totals = {**totals, **stay}
         if totals != self.totals:
             self.totals = totals
 
@@ -169,6 +164,10 @@ class RightsBook:
             for user, known in found
             if known is None or (known.renewed_at if waits_for_renewal else known.due) <= now
         ]
+
+    def _knows(self, user: str) -> bool:
+        known = self._groups.get(user)
+        return known is not None and known.names is not None
 
     def _host_groups(self, user: str) -> tuple[str, ...]:
         known = self._groups.get(user)

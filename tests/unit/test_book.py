@@ -564,6 +564,32 @@ def test_what_a_lease_will_go_back_to_is_cut_as_well() -> None:
     assert after.notes == ()
 
 
+def test_a_users_allowance_is_that_of_their_most_generous_claim() -> None:
+    leases = [a_lease("a", "ada", guarantee=(2, 4)), a_lease("b", "ada", guarantee=(2, 4))]
+
+    def by_group(claim: Claim) -> Rights:
+        much = "ml" in claim.groups
+        return some_rights(guarantee=(4, 8) if much else (1, 1), total=(9, 9) if much else (1, 1))
+
+    terms = replace(the_terms(a_config()), rights_of=by_group)
+    told = replace(leases[0], claim=replace(leases[0].claim, groups=("ml",)))
+    book, other = claimed(Book((told,)), a_claim("ada", "x", limit=(5, 1), guarantee=(2, 1)), terms)
+    assert other.grant == a_grant((5, 1), (2, 1))
+    queued = replace(other, state=LeaseState.QUEUED)
+    assert transitions.promote(Book((told, queued)), terms, 1000).book.live[1].grant == other.grant
+    larger = transitions.resize(book, terms, other.id, Resize(cpu_limit=cores(6)), 1001)
+    assert larger.book.live[1].grant.cpu_limit == cores(6)
+    for number in (0, 1):
+        grouped = list(leases)
+        grouped[number] = replace(
+            leases[number], claim=replace(leases[number].claim, groups=("ml",))
+        )
+        assert regrant(Book(tuple(grouped)), terms).changes == ()
+        waiting = replace(grouped[number], state=LeaseState.QUEUED)
+        left = regrant(Book((grouped[1 - number], waiting)), terms)
+        assert left.book.live[0].grant == a_grant((1, 1), (1, 1))
+
+
 def test_a_lease_goes_on_though_its_profile_or_its_users_right_has_gone() -> None:
     lease = a_lease("a", "ada", guarantee=(2, 4))
     terms = replace(the_terms(a_config(SMALL)), rights_of=forbidden)

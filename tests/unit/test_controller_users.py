@@ -20,6 +20,7 @@ from enforcer.errors import NotFoundError, UnavailableError
 from enforcer.model import Claim, EndReason, Resize
 from enforcer.names import user_slice
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
+from enforcer.slices import KERNELS_OWN
 from tests.unit.configs import CAPACITY, VALID, parse
 from tests.unit.controllerlab import TINY, Lab, NoMetrics, call, until
 
@@ -52,13 +53,13 @@ async def test_a_user_database_that_fails_lifts_no_users_limit() -> None:
     book = RightsBook(host, FakeClock())
     config = parse(VALID)
     await book.learn(["ann"])
-    book.renew_totals(config, {"ann": TINY})
+    book.renew_totals(config, [TINY])
     before = book.totals
     assert "ann" in before
     host.fails = True
     book.expire()
     await book.learn(["ann"])
-    book.renew_totals(config, {"ann": TINY})
+    book.renew_totals(config, [TINY])
     assert book.totals == before
 
 
@@ -211,6 +212,37 @@ async def test_who_the_user_database_does_not_tell_of_in_time_claims_nothing() -
         host.fails = False
         lab.world.clock.advance(3)
         assert (await controller.claim(TINY))[1]
+
+
+@pytest.mark.parametrize("first", [("ml",), ()])
+async def test_of_groups_that_differ_between_servers_the_most_generous_count_in_all(
+    first: tuple[str, ...],
+) -> None:
+    ml = "[group_profiles.ml]\ncpu_total = 20\nmem_total = 60\nservers_max = 2\n"
+    lab = Lab(text=VALID + ml)
+    large = Claim(user="ann", profile="Large", groups=first)
+    second = replace(large, server="b", groups=() if first else ("ml",))
+    unit = user_slice("Large", "ann")
+    async with lab.running() as controller:
+        ask = replace(large, mem_limit=Bytes(35 * GIB), mem_guarantee=Bytes(GIB))
+        one, _ = await controller.claim(ask)
+        # with groups there is room for another beside it, without there is none in 40 GiB
+        two, _ = await controller.claim(replace(second, mem_limit=Bytes(15 * GIB)))
+        await controller.tick()
+        assert lab.limits(unit).memory_max == 60 * GIB + KERNELS_OWN
+        assert lab.limits(unit).cpu_quota == 20 * CORE
+        assert controller.plan(lab.text) == ()
+        found = await controller.rights("ann")
+        assert (found.mem_total, found.servers_max) == (60 * GIB, None)
+        assert found.sources["mem_total"] == "group ml"
+        for lease in (one, two):
+            resized = await controller.resize(lease.id, Resize(mem_limit=Bytes(22 * GIB)))
+            assert resized.grant.mem_limit == 22 * GIB
+        assert await controller.reload() == []
+        # what nobody's claim told the groups for is over with the server that they were told for
+        await controller.release((one if first else two).id, EndReason.CANCELLED)
+        await controller.tick()
+        assert (await controller.rights("ann")).mem_total == 40 * GIB
 
 
 class Directory(FakeHost):

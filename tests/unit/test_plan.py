@@ -24,8 +24,9 @@ from enforcer.model import (
     Usage,
 )
 from enforcer.names import ROOT, WORKLOAD, UnitName, profile_slice, user_slice
-from enforcer.plan import plan, totals_of
+from enforcer.plan import plan
 from enforcer.quantities import MIB, Bytes
+from enforcer.tree import Totals, totals_of
 from tests.unit.worlds import (
     LARGE,
     SMALL,
@@ -68,9 +69,13 @@ def rights_of(
 SAME = rights_of("small", "large")
 
 
+def totals_by(rights: Callable[[Claim], Rights], *leases: Lease) -> Totals:
+    return totals_of((one.claim for one in leases), rights)
+
+
 def world(*leases: Lease, usage: Usage | None = None) -> Observed:
     boxes = [container("hers", ALICE), container("someones")]
-    wanted = desired(CONFIG, leases, observed(containers=boxes), totals=totals_of(leases, SAME))
+    wanted = desired(CONFIG, leases, observed(containers=boxes), totals=totals_by(SAME, *leases))
     used = {ALICE.unit: usage or Usage()}
     return observed(as_desired(wanted, usage=used), boxes)
 
@@ -116,7 +121,7 @@ def test_what_takes_a_restart_is_said_to_be_so_and_puts_nobody_at_risk(
 def test_nor_does_it_for_a_user_who_may_have_all_that_the_profile_has() -> None:
     bob = lease("bob", "large", limit=(4, 16))
     everything = rights_of("large", total=(6, 24))
-    wanted = desired(CONFIG, [bob], observed(), totals=totals_of([bob], everything))
+    wanted = desired(CONFIG, [bob], observed(), totals=totals_by(everything, bob))
     assert plan(CONFIG, CONFIG, [bob], everything, observed(as_desired(wanted)), {}) == ()
 
 
@@ -224,7 +229,7 @@ def test_a_user_without_rights_keeps_what_runs_within_the_profile() -> None:
     mallory = lease("mallory", server="gpu")
     found = plan(CONFIG, CONFIG, [mallory], SAME, world(mallory))
     assert [(one.subject, one.what) for one in found] == [("mallory/gpu", "right to the profile")]
-    assert totals_of([mallory], SAME) == {}
+    assert totals_by(SAME, mallory) == {}
 
 
 def test_slices_that_only_one_of_the_two_needs_are_no_change() -> None:
@@ -252,7 +257,8 @@ def test_the_most_generous_rights_of_a_users_servers_are_their_total() -> None:
     grouped = replace(
         lease("alice", server="x"), claim=Claim(user="alice", server="x", groups=("ml",))
     )
-    assert totals_of([plain, grouped], by_group) == {"alice": (cpus(8), gib(4))}
+    for leases in ((plain, grouped), (grouped, plain)):
+        assert totals_by(by_group, *leases) == {"alice": (cpus(8), gib(4))}
 
 
 def test_a_users_old_total_is_what_their_slices_have() -> None:

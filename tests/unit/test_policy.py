@@ -53,6 +53,21 @@ def test_each_key_falls_back_to_default_by_itself() -> None:
     assert found.sources["max_preallocate.mem_guarantee"] == "default"
 
 
+def test_what_bounds_all_servers_of_a_user_is_the_largest_of_any() -> None:
+    plain, ml, students = rights("ann"), rights("ann", "ml"), rights("ann", "students")
+    found = policy.over_all_servers(students, [plain, ml])
+    assert (found.cpu_total, found.mem_total) == (30 * CORE, 80 * GIB)
+    assert found.max_mem_guarantee == 20 * GIB
+    assert found.sources["max_preallocate.mem_guarantee"] == "group ml"
+    assert found.servers_max is None
+    assert "servers_max" not in found.sources
+    # what is one server's own is nobody else's
+    assert (found.profiles, found.admission) == (students.profiles, students.admission)
+    assert found.sources["allowed_resources"] == "group students"
+    assert policy.over_all_servers(ml, [students]) == ml
+    assert policy.over_all_servers(ml, []) is ml
+
+
 def test_ones_own_entry_goes_before_the_groups() -> None:
     found = rights("memo", "ml")
     assert found.profiles == ("Large",)
