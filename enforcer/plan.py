@@ -27,7 +27,7 @@ from enforcer.model import (
 from enforcer.names import UnitName, ancestors, user_slice
 from enforcer.quantities import Bytes, Cpus, format_bytes, format_cpus
 from enforcer.regrant import regrant
-from enforcer.room import Amount
+from enforcer.room import Amount, guarantees
 from enforcer.slices import KERNELS_OWN, pages_of, quota_of
 from enforcer.tree import Totals, totals_of
 
@@ -118,7 +118,9 @@ def _slice_changes(
                         what=_WORDS[name],
                         before=_show(name, earlier),
                         after=_show(name, one.limits),
-                        risk=_risk(name, one.limits, cgroup, rates.get(unit)),
+                        risk=_less_protected(one.limits, earlier)
+                        if name == "memory_min"
+                        else _risk(name, one.limits, cgroup, rates.get(unit)),
                     )
 
 
@@ -144,13 +146,7 @@ def _total_changes(
 
 def _lease_changes(before: Lease, after: Lease, rights_of: RightsOf) -> Iterator[PlannedChange]:
     subject = f"{before.user}/{before.server}" if before.server else before.user
-    if before.grant.cpu_guarantee != after.grant.cpu_guarantee:
-        yield PlannedChange(
-            subject=subject,
-            what="guaranteed CPU",
-            before=f"{format_cpus(before.grant.cpu_guarantee)} cores",
-            after=f"{format_cpus(after.grant.cpu_guarantee)} cores",
-        )
+    yield from _lost_guarantees(subject, before, after)
     try:
         allowed = before.profile in rights_of(before.claim).profiles
     except ForbiddenError:
@@ -163,6 +159,31 @@ def _lease_changes(before: Lease, after: Lease, rights_of: RightsOf) -> Iterator
             after="none",
             risk="it goes on running, but cannot be started again",
         )
+
+
+def _lost_guarantees(subject: str, before: Lease, after: Lease) -> Iterator[PlannedChange]:
+    """Return what a lease is promised no longer; its slice tells of the memory it has now."""
+    grants = [("", before.grant, after.grant)]
+    if before.grant_before is not None and after.grant_before is not None:
+        grants.append((" once its resize is over", before.grant_before, after.grant_before))
+    for when, was, will_be in grants:
+        lost = guarantees(was) - guarantees(will_be)  # nothing grows
+        if lost.cpu:
+            yield PlannedChange(
+                subject=subject,
+                what=f"guaranteed CPU{when}",
+                before=f"{format_cpus(was.cpu_guarantee)} cores",
+                after=f"{format_cpus(will_be.cpu_guarantee)} cores",
+                risk=f"others could take {format_cpus(lost.cpu)} cores that it was promised",
+            )
+        if lost.memory and when:
+            yield PlannedChange(
+                subject=subject,
+                what=f"guaranteed memory{when}",
+                before=format_bytes(was.mem_guarantee),
+                after=format_bytes(will_be.mem_guarantee),
+                risk=f"others could take {format_bytes(lost.memory)} that it was promised",
+            )
 
 
 def _later_changes(before: DaemonSettings, after: DaemonSettings) -> Iterator[PlannedChange]:
@@ -191,6 +212,12 @@ def _show(name: str, limits: Limits) -> str:
     if name == "cpus":
         return value or "all"
     return format_bytes(value) if name.startswith(("memory", "swap")) else str(value)
+
+
+def _less_protected(limits: Limits, earlier: Limits) -> str:
+    """Say how much of what was promised others could take."""
+    less = earlier.memory_min - limits.memory_min
+    return f"others could take {format_bytes(less)} that it was promised" if less > 0 else ""
 
 
 def _risk(name: str, limits: Limits, cgroup: Cgroup | None, rate: Sample | None) -> str:

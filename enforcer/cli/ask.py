@@ -19,7 +19,7 @@ def plan(words: Sequence[str]) -> int:
     made = parser(
         "plan",
         "Say what a configuration would change for the slices and leases there are now, and whom it"
-        " would throttle or put at risk. It changes nothing. Only root may.",
+        " would throttle, put at risk or guarantee less. It changes nothing. Only root may.",
         f"Exit code: 0 nobody is at risk, {EXIT_RISK} somebody is, 1 the file has mistakes.",
     )
     made.add_argument("file", nargs="?", default=str(CONFIG), metavar="FILE", help=f"({CONFIG})")

@@ -70,7 +70,7 @@ class PlannedChange:
     before: str
     after: str
     risk: str = ""
-    """Whom it would throttle or put at risk of the OOM killer, and by how much; empty: nobody."""
+    """Whom it would throttle, put at risk of the OOM killer or promise less, and by how much."""
 
 
 class Cause(enum.StrEnum):

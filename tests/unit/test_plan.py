@@ -23,7 +23,7 @@ from enforcer.model import (
     Sample,
     Usage,
 )
-from enforcer.names import ROOT, WORKLOAD, UnitName, profile_slice, user_slice
+from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, profile_slice, user_slice
 from enforcer.plan import plan
 from enforcer.quantities import MIB, Bytes
 from enforcer.tree import Totals, totals_of
@@ -181,8 +181,39 @@ def test_a_smaller_total_shrinks_the_users_slice_and_their_newest_guarantee() ->
     found = changes(CONFIG, rights_of("small", total=(1, 2), guarantee=(0.5, 1)))
     assert found[OF_ALICE, "memory limit"].before == "8 GiB"
     assert found[OF_ALICE, "memory limit"].after == "2 GiB"
-    assert found["alice", "guaranteed CPU"].after == "0.5 cores"
-    assert found[ALICE.unit, "guaranteed memory"].after == "1 GiB"
+    cpu, memory = found["alice", "guaranteed CPU"], found[ALICE.unit, "guaranteed memory"]
+    assert (cpu.before, cpu.after) == ("1 cores", "0.5 cores")
+    assert cpu.risk == "others could take 0.5 cores that it was promised"
+    assert (memory.before, memory.after) == ("2 GiB", "1 GiB")
+    assert memory.risk == "others could take 1 GiB that it was promised"
+
+
+def test_a_lost_guarantee_is_a_risk_whatever_is_used_of_it() -> None:
+    for usage in (None, Usage(memory_current=gib(3))):
+        found = changes(CONFIG, rights_of("small", guarantee=(0, 0)), usage=usage)
+        lost = {subject for (subject, what), one in found.items() if one.risk}
+        above = {OF_ALICE, profile_slice("small"), WORKLOAD, ROOT}
+        assert lost == {"alice", ALICE.unit, *above}
+    with_more = replace(CONFIG, engine=replace(CONFIG.engine, memory=gib(1)))
+    found = changes(with_more)
+    assert found[ENGINE, "guaranteed memory"].risk == ""
+    assert found[ROOT, "guaranteed memory"].risk == ""
+
+
+def test_so_is_one_that_a_lease_was_to_have_again() -> None:
+    resized = replace(
+        ALICE,
+        grant=replace(ALICE.grant, cpu_guarantee=cpus(0), mem_guarantee=gib(0)),
+        grant_before=ALICE.grant,
+        resized_until=1e10,
+    )
+    snapshot = world(resized)
+    assert plan(CONFIG, CONFIG, [resized], SAME, snapshot) == ()
+    found = plan(CONFIG, CONFIG, [resized], rights_of("small", guarantee=(0.5, 0.5)), snapshot)
+    assert [(one.what, one.before, one.after, bool(one.risk)) for one in found] == [
+        ("guaranteed CPU once its resize is over", "1 cores", "0.5 cores", True),
+        ("guaranteed memory once its resize is over", "2 GiB", "512 MiB", True),
+    ]
 
 
 def test_who_will_hold_more_than_a_smaller_total_is_told_with_what_it_means() -> None:
