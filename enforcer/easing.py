@@ -1,4 +1,8 @@
-"""A lowered memory limit never kills at once: it waits until usage allows, or a grace is over."""
+"""A lowered limit of memory or swap never kills at once: it waits for usage, or a grace's end.
+
+Of swap, because what is swapped out stays there, but no more goes: whoever is at their memory limit
+by then is killed at the next page they touch.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,26 @@ from enforcer.model import (
     Desired,
     DesiredContainer,
     DesiredSlice,
+    EasedLimit,
     Limits,
     Observed,
     ReportDrift,
     Usage,
 )
 from enforcer.names import UnitName
-from enforcer.quantities import Bytes, format_bytes
+from enforcer.quantities import MIB, Bytes, format_bytes
 
 _ALLOWS_PER_CENT: Final = 95
-"""The new limit is applied once the working set is no more than this much of it."""
+"""The new limit is applied once what is used is no more than this much of it."""
+_LINGERING: Final = 4 * MIB
+"""Swap that was given back stays counted until a CPU has 64 pages of it (mm/swap_slots.c). So as
+little as this is none, if memory could hold it."""
+_NOTHING_GIVEN: Final = Limits()
+_WORDS: Final[Mapping[EasedLimit, tuple[str, str]]] = {
+    "memory_max": ("memory", "MemoryMax"),
+    "swap_max": ("swap", "MemorySwapMax"),
+}
+"""Limit → what it is of, and systemd's property."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +59,22 @@ class Easing:
     deferred: tuple[Deferred, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One limit of a slice or container. given: what we set last. used: of what it limits."""
+
+    subject: str
+    limit: EasedLimit
+    wanted: Bytes | None
+    kernel: Bytes | None
+    given: Bytes | None
+    used: Bytes
+
+
 def ease(
     desired: Desired, observed: Observed, known: Known, easing: Easing
 ) -> tuple[Desired, tuple[Deferred, ...]]:
-    """Return `desired` with the memory limits that have to wait left as the kernel has them.
+    """Return `desired` with the limits of memory and swap that wait left as the kernel has them.
 
     A leaf's containers wait with it. A raise and a first limit never wait. A limit that somebody
     else raised or took away is put back once it fits, without a margin: what was near its limit
@@ -58,7 +84,7 @@ def ease(
     """
     waiting: list[Deferred] = []
     slices = {
-        unit: _ease_slice(one, observed, known.slices.get(unit), easing, waiting)
+        unit: _ease_slice(one, observed, known.slices.get(unit, _NOTHING_GIVEN), easing, waiting)
         for unit, one in desired.slices.items()
     }
     containers = {
@@ -77,23 +103,28 @@ def ease(
 def _ease_slice(
     one: DesiredSlice,
     observed: Observed,
-    known: Limits | None,
+    given: Limits,
     easing: Easing,
     waiting: list[Deferred],
 ) -> DesiredSlice:
     cgroup = observed.cgroups.get(one.unit)
-    wanted = one.limits.memory_max
-    if cgroup is None or wanted is None:
+    if cgroup is None or _same(one.limits, cgroup.limits):
         return one
-    kernel = cgroup.limits.memory_max
-    given = None if known is None else known.memory_max
-    first = kernel is None and given is None
-    if first or not _lowers(wanted, kernel):
-        return one
-    held = _held(wanted, kernel, given, cgroup.usage)
-    if not _waits(one.unit, wanted, held, cgroup.usage, easing, waiting):
-        return one
-    return replace(one, limits=replace(one.limits, memory_max=held))
+
+    def eased(limit: EasedLimit) -> Bytes | None:
+        case = _Case(
+            subject=one.unit,
+            limit=limit,
+            wanted=getattr(one.limits, limit),
+            kernel=getattr(cgroup.limits, limit),
+            given=getattr(given, limit),
+            used=_used(limit, cgroup.usage, one.limits.memory_max),
+        )
+        first = case.kernel is None and case.given is None
+        return case.wanted if first else _in_force(case, easing, waiting)
+
+    limits = replace(one.limits, memory_max=eased("memory_max"), swap_max=eased("swap_max"))
+    return replace(one, limits=limits)
 
 
 def _ease_container(
@@ -103,55 +134,87 @@ def _ease_container(
     easing: Easing,
     waiting: list[Deferred],
 ) -> DesiredContainer:
+    """A leaf's container keeps what it has of what waits there.
+
+    One without a leaf keeps its swap with its memory: how much of that it uses is not read.
+    """
     there = (observed.containers or {}).get(wish.id)
-    wanted = wish.limits.memory
-    if there is None or there.kernel is None or wanted is None:
+    if there is None or there.kernel is None:
         return wish
-    held = there.kernel.memory
-    if not _lowers(wanted, held):
-        return wish
+    wanted, kernel = wish.limits, there.kernel
     if wish.leaf is not None:
-        waits = any(one.subject == wish.leaf for one in waiting)
-    elif there.usage is None:
-        waits = False
-    else:
-        held = _held(wanted, held, None if known is None else known.memory, there.usage)
-        waits = _waits(wish.id, wanted, held, there.usage, easing, waiting)
-    return replace(wish, limits=replace(wish.limits, memory=held)) if waits else wish
+        waits = {one.limit for one in waiting if one.subject == wish.leaf}
+        memory = (
+            _unlowered(wanted.memory, kernel.memory) if "memory_max" in waits else wanted.memory
+        )
+        swap = _unlowered(wanted.swap, kernel.swap) if "swap_max" in waits else wanted.swap
+        return replace(wish, limits=replace(wanted, memory=memory, swap=swap)) if waits else wish
+    if there.usage is None:
+        return wish
+    case = _Case(
+        subject=wish.id,
+        limit="memory_max",
+        wanted=wanted.memory,
+        kernel=kernel.memory,
+        given=None if known is None else known.memory,
+        used=there.usage.working_set,
+    )
+    memory = _in_force(case, easing, waiting)
+    if memory == wanted.memory:
+        return wish
+    swap = _unlowered(wanted.swap, kernel.swap)
+    return replace(wish, limits=replace(wanted, memory=memory, swap=swap))
 
 
-def _held(wanted: Bytes, kernel: Bytes | None, given: Bytes | None, usage: Usage) -> Bytes | None:
+def _in_force(case: _Case, easing: Easing, waiting: list[Deferred]) -> Bytes | None:
+    """Return the limit to be in force now: the one wanted, or if that has to wait what is held.
+
+    A wait is noted.
+    """
+    wanted = case.wanted
+    if wanted is None:
+        return None
+    held = _held(wanted, case) if _lowers(wanted, case.kernel) else wanted
+    if not _lowers(wanted, held) or _allows(wanted, case.used):
+        return wanted
+    deferral = _deferral(case.subject, case.limit, wanted, easing)
+    if _over(deferral, easing.now):
+        return wanted
+    waiting.append(deferral)
+    return held
+
+
+def _held(wanted: Bytes, case: _Case) -> Bytes | None:
     """Return the limit to keep to while `wanted`, which is lower than the kernel's, waits.
 
-    given: what we set last. If the kernel has more, somebody else raised it, and it holds again as
-    soon as it fits; a lower one that we want by now still waits for its margin.
+    If the kernel has more than we gave, somebody else raised it, and that holds again as soon as it
+    fits; a lower one that we want by now still waits for its margin.
     """
-    if not _raised(kernel, given):
-        return kernel
-    back = wanted if given is None else max(wanted, given)
-    return back if usage.working_set <= back else kernel
+    if not _raised(case.kernel, case.given):
+        return case.kernel
+    back = wanted if case.given is None else max(wanted, case.given)
+    return back if case.used <= back else case.kernel
 
 
 def _raised(kernel: Bytes | None, given: Bytes | None) -> bool:
     return given is not None and _lowers(given, kernel)
 
 
-def _waits(
-    subject: str,
-    wanted: Bytes,
-    held: Bytes | None,
-    usage: Usage,
-    easing: Easing,
-    waiting: list[Deferred],
-) -> bool:
-    """Tell whether a limit has to wait while another is held, and note it if so."""
-    if not _lowers(wanted, held) or _allows(wanted, usage):
-        return False
-    deferral = _deferral(subject, wanted, easing)
-    if _over(deferral, easing.now):
-        return False
-    waiting.append(deferral)
-    return True
+def _used(limit: EasedLimit, usage: Usage, memory_max: Bytes | None) -> Bytes:
+    if limit == "memory_max":
+        return usage.working_set
+    swap = usage.swap_current
+    if swap > _LINGERING or memory_max is None:
+        return swap
+    return Bytes(0) if _allows(memory_max, Bytes(usage.working_set + swap)) else swap
+
+
+def _same(wanted: Limits, kernel: Limits) -> bool:
+    return wanted.memory_max == kernel.memory_max and wanted.swap_max == kernel.swap_max
+
+
+def _unlowered(wanted: Bytes | None, kernel: Bytes | None) -> Bytes | None:
+    return kernel if wanted is not None and _lowers(wanted, kernel) else wanted
 
 
 def _still_raised(
@@ -168,22 +231,24 @@ def _still_raised(
         unit = UnitName(one.subject)
         if unit not in slices or unit not in known.slices:
             continue
-        cgroup, limit = observed.cgroups[unit], slices[unit].limits.memory_max
-        kernel = cgroup.limits.memory_max
-        if limit == kernel and _raised(kernel, known.slices[unit].memory_max):
+        cgroup, limits = observed.cgroups[unit], slices[unit].limits
+        kernel: Bytes | None = getattr(cgroup.limits, one.limit)
+        kept = getattr(limits, one.limit) == kernel
+        if kept and _raised(kernel, getattr(known.slices[unit], one.limit)):
+            what, setting = _WORDS[one.limit]
             found = "taken away" if kernel is None else f"raised to {format_bytes(kernel)}"
-            used, wanted = format_bytes(cgroup.usage.working_set), format_bytes(one.wanted)
+            used = format_bytes(_used(one.limit, cgroup.usage, limits.memory_max))
             yield ReportDrift(
-                what="memory-raised",
+                what=f"{what}-raised",
                 subject=unit,
-                message=f"the memory limit of {unit}, {wanted}, was {found}, and {used} are used:"
-                " it is put back once it fits; at once, that kills",
+                message=f"the {what} limit of {unit}, {format_bytes(one.wanted)}, was {found}, and"
+                f" {used} are used: it is put back once it fits; at once, that kills",
                 # quoted, for a shell takes the backslashes of an escaped name away
-                command=f"systemctl set-property --runtime '{unit}' MemoryMax={one.wanted}",
+                command=f"systemctl set-property --runtime '{unit}' {setting}={one.wanted}",
             )
 
 
-def _deferral(subject: str, wanted: Bytes, easing: Easing) -> Deferred:
+def _deferral(subject: str, limit: EasedLimit, wanted: Bytes, easing: Easing) -> Deferred:
     """Return the deferral there was, or a new one, whose grace begins now.
 
     A limit that is meanwhile less low keeps its deadline; a lower one is news to the user. So is a
@@ -192,10 +257,10 @@ def _deferral(subject: str, wanted: Bytes, easing: Easing) -> Deferred:
     grace = easing.grace_seconds
     deadline = None if grace is None else easing.now + grace
     for one in easing.deferred:
-        if one.subject == subject and one.wanted <= wanted:
+        if (one.subject, one.limit) == (subject, limit) and one.wanted <= wanted:
             kept = one.deadline if one.deadline is not None and grace is not None else deadline
             return replace(one, wanted=wanted, deadline=kept)
-    return Deferred(subject=subject, wanted=wanted, deadline=deadline)
+    return Deferred(subject=subject, limit=limit, wanted=wanted, deadline=deadline)
 
 
 def _over(deferral: Deferred, now: float) -> bool:
@@ -206,5 +271,5 @@ def _lowers(wanted: Bytes, kernel: Bytes | None) -> bool:
     return kernel is None or wanted < kernel
 
 
-def _allows(wanted: Bytes, usage: Usage) -> bool:
-    return usage.working_set * 100 <= wanted * _ALLOWS_PER_CENT
+def _allows(wanted: Bytes, used: Bytes) -> bool:
+    return used * 100 <= wanted * _ALLOWS_PER_CENT

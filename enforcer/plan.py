@@ -232,7 +232,10 @@ def _risk(name: str, limits: Limits, cgroup: Cgroup | None, rate: Sample | None)
     used, words = {
         "memory_max": (cgroup.usage.working_set, "the OOM killer could strike"),
         "memory_high": (cgroup.usage.working_set, "it would be slowed down"),
-        "swap_max": (cgroup.usage.swap_current, "it could swap out no more"),
+        "swap_max": (
+            cgroup.usage.swap_current,
+            "it could swap out no more, and the OOM killer could strike",
+        ),
         "tasks_max": (cgroup.usage.tasks, "it could start no more"),
     }.get(name, (0, ""))
     if not words or used <= limit:

@@ -7,7 +7,7 @@ its scope and shrinks after it, and no slice is ever promised more than the one 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Final, NamedTuple
 
@@ -42,7 +42,7 @@ _CEILINGS: Final = ("cpu_quota", "memory_high", "memory_max", "swap_max", "tasks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """What to do, in order, what is to be reported at the end; which lowered memory limits wait."""
+    """What to do, in order, what is to be reported at the end; which lowered limits wait."""
 
     actions: tuple[Action, ...]
     deferred: tuple[Deferred, ...] = ()
@@ -83,7 +83,7 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
         *creates,
         *_containers(eased, observed, known),
         *reversed(shrinking),
-        *_set_for_good(eased, observed, known, waiting={one.subject for one in deferred}),
+        *_set_for_good(eased, observed, known, deferred),
     ]
     # each is a call to PID 1: what somebody else has changed does not wait for our own changes
     actions.sort(key=_is_own)
@@ -95,24 +95,23 @@ def _is_own(action: Action) -> bool:
 
 
 def _set_for_good(
-    desired: Desired, observed: Observed, known: Known, *, waiting: Collection[str]
+    desired: Desired, observed: Observed, known: Known, deferred: Iterable[Deferred]
 ) -> Iterable[SetLimits]:
     """Return what sets all of a slice's limits: they are not on disk, whatever the kernel holds.
 
-    But a memory limit that waits, and a cap: what the kernel has instead is not for good.
+    But one that waits, and a cap: what the kernel has instead is not for good.
     """
     for unit, one in desired.slices.items():
         if not one.lasting or unit not in observed.unlasting or unit not in observed.cgroups:
             continue
-        kernel, unused = observed.cgroups[unit].limits, set()
+        kernel = observed.cgroups[unit].limits
+        unused: set[str] = {late.limit for late in deferred if late.subject == unit}
         if None in {kernel.io_weight, one.limits.io_weight}:
             unused.add("io_weight")
         if not kernel.cpus and not one.limits.cpus:
             unused.add("cpus")
         if one.capped:
             unused.add("cpu_quota")
-        if unit in waiting:
-            unused.add("memory_max")
         yield SetLimits(
             unit=unit,
             limits=one.limits,

@@ -56,11 +56,12 @@ def lease_reply(
 
 
 def deferral_notes(published: Published, lease: Lease) -> tuple[str, ...]:
-    """Tell the user of a lowered memory limit before it is applied, and when that may be."""
+    """Tell the user of a lowered limit before it is applied, and when that may be."""
     notes = []
     for one in published.deferred:
         if one.subject == lease.unit and lease.live:
-            said = f"the memory limit of {format_bytes(one.wanted)} waits until less is used"
+            what = "memory" if one.limit == "memory_max" else "swap"
+            said = f"the {what} limit of {format_bytes(one.wanted)} waits until less is used"
             if one.deadline is not None:
                 seconds = max(0.0, one.deadline - published.observed.taken_at)
                 said += f"; in {seconds:.0f} s it is applied anyway, which may kill processes"

@@ -319,8 +319,7 @@ class Loop:
         decision = self._decider.placement(lease, observed, self._given(observed))
         await self.actor.place(decision.actions, observed)
         there = self._observe_path(lease).cgroups
-        waiting = {one.subject for one in decision.deferred}
-        check_placed(lease, decision.desired.slices, there, waiting)
+        check_placed(lease, decision.desired.slices, there, decision.deferred)
         self._placed.update(decision.desired.slices)
 
     def _observe_path(self, lease: Lease) -> Observed:

@@ -10,6 +10,7 @@ from enforcer.model import (
     LEASE_LABEL,
     Cgroup,
     Config,
+    Deferred,
     DesiredSlice,
     Lease,
     Placement,
@@ -47,11 +48,11 @@ def check_placed(
     lease: Lease,
     slices: Mapping[UnitName, DesiredSlice],
     there: Mapping[UnitName, Cgroup],
-    waiting: Collection[str] = (),
+    deferred: Collection[Deferred] = (),
 ) -> None:
     """Compare what was promised with what the kernel has: the leaf, and the floors above it.
 
-    waiting: units whose lowered memory limit waits until usage allows: more than promised is there.
+    deferred: what waits until usage allows: there, more than promised is in force.
 
     Raises:
         UnavailableError: ``placement.not-in-force``, with the first difference.
@@ -61,7 +62,7 @@ def check_placed(
         if cgroup is None:
             raise _not_in_force(f"{unit} is not there, though systemd was asked for it")
         if unit == lease.unit:
-            passed = {"io_weight", "memory_max"} if unit in waiting else {"io_weight"}
+            passed = {"io_weight", *(one.limit for one in deferred if one.subject == unit)}
             names = [one for one in wanted.limits.changed_from(cgroup.limits) if one not in passed]
         else:
             short = cgroup.limits.memory_min < wanted.limits.memory_min

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
 from enforcer.model.kernel import ContainerLimits, Limits
 from enforcer.names import UnitName
@@ -49,12 +50,17 @@ class Desired:
     """What only an operator can mend, as of this snapshot."""
 
 
+EasedLimit = Literal["memory_max", "swap_max"]
+"""The limits, by their names in Limits, that kill if they are lowered below what is used."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """A lowered memory limit that waits, because applying it now could kill."""
+    """A lowered limit of memory or swap that waits, because applying it now could kill."""
 
     subject: str
     """Unit, or the id of a container that is in no leaf."""
+    limit: EasedLimit
     wanted: Bytes
     deadline: float | None
     """Monotonic seconds: applied then, whatever is used; None: only when usage allows."""
@@ -138,7 +144,7 @@ class ReportDrift:
 
     what: str
     """Stable word: ``engine-outside``, ``container-outside``, ``container-unread``,
-    ``memory-raised``, ``total-exceeded``."""
+    ``memory-raised``, ``swap-raised``, ``total-exceeded``."""
     subject: str
     message: str
     command: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -57,6 +58,22 @@ import time
 held = b"x" * ({mib} << 20)
 time.sleep(1000000)
 """
+
+
+_SWAP: Final = """\
+import signal, time
+held = []
+def grow(mib):
+    held.extend(b"x" * (1 << 20) for _ in range(mib))
+def shrink():
+    del held[:{oldest}]
+signal.signal(signal.SIGUSR1, lambda *_: grow(16))
+signal.signal(signal.SIGUSR2, lambda *_: shrink())
+grow({mib})
+while True:
+    time.sleep(1)
+"""
+"""What it has held for longest is what is swapped out."""
 
 
 def _python(program: str) -> tuple[str, ...]:
@@ -120,6 +137,28 @@ def test_hogs_are_stopped_and_a_guarantee_keeps_its_whole_working_set(
     assert _refaults(lab, keeper) == refaults
     assert statistics.median(pressed) <= MOST_SLOWER * idle, (idle, pressed)
     assert lab.client.lease(keeper.id).state is LeaseState.BOUND
+
+
+def test_a_lowered_swap_limit_kills_nobody_and_is_applied_once_it_fits(lab: Lab) -> None:
+    lab.configure(SWAPPING)
+    lease = lab.place(_claim("swa", "Small"), _python(_SWAP.format(mib=320, oldest=280)))
+    swap: Callable[[], int] = lambda: lab.number(lease.unit, "memory.swap.current") or 0  # noqa: E731 # it is read again and again
+    until(lambda: swap() > 64 * MIB, 120)
+    lab.configure(SWAPPING.replace("128 MiB", "32 MiB"))
+    ticks = lab.client.status().ticks
+    until(lambda: lab.client.status().ticks > ticks + 2)
+    said = " ".join(lab.client.explain("swa").sentences)
+    assert "the swap limit of 32 MiB waits" in said, said
+    # it is at its memory limit: without more swap, the next page would be its end
+    before = swap()
+    lab.docker(f"kill --signal=USR1 {lease.container_id}")
+    until(lambda: swap() > before + 8 * MIB, 60)
+    assert lab.number(lease.unit, "memory.swap.max") == 128 * MIB
+    lab.docker(f"kill --signal=USR2 {lease.container_id}")
+    until(lambda: lab.number(lease.unit, "memory.swap.max") == 32 * MIB, 60)
+    assert swap() <= 32 * MIB
+    assert lab.event(lease.unit, "oom_kill") == 0
+    assert lab.client.lease(lease.id).state is LeaseState.BOUND
 
 
 @mostly_on_one

@@ -195,6 +195,25 @@ async def test_a_user_is_told_before_a_lowered_limit_is_applied() -> None:
         assert "in 60 s it is applied anyway" in reply.notes[-1]
 
 
+async def test_a_user_is_told_of_a_lowered_swap_limit_too() -> None:
+    swapping = VALID.replace("mem_limit = 2\n", 'mem_limit = 2\nswap_limit = "1 GiB"\n')
+    lab = Lab(text=swapping)
+    async with lab.running() as controller:
+        api = Api(controller, NoMetrics())
+        lease, _ = await controller.claim(TINY)
+        usage = Usage(memory_current=Bytes(GIB), swap_current=Bytes(GIB // 2))
+        lab.world.kernel.set_usage(LEAF, usage)
+        lab.text = swapping.replace("1 GiB", "256 MiB")
+        await controller.reload()
+        await controller.tick()
+        assert lab.limits(LEAF).swap_max == GIB
+        reply = (await api.lease(_call(lease.id))).reply
+        assert isinstance(reply, LeaseReply)
+        assert reply.notes[-1] == "the swap limit of 256 MiB waits until less is used"
+        again, new = await controller.claim(TINY)
+        assert (again.id, new) == (lease.id, False)
+
+
 async def test_a_container_at_its_memory_limit_makes_no_storm_of_ticks() -> None:
     lab = Lab(text=VALID + "[daemon]\ntick_seconds = 60\n")
     async with lab.running() as controller:

@@ -159,7 +159,7 @@ def test_tasks_and_swap_are_looked_at_too() -> None:
         "it uses 20 tasks more than that: it could start no more"
     )
     assert found[ALICE.unit, "swap limit"].risk == (
-        "it uses 64 MiB more than that: it could swap out no more"
+        "it uses 64 MiB more than that: it could swap out no more, and the OOM killer could strike"
     )
     lifted = {(one.subject, one.what): one for one in plan(after, before, [ALICE], SAME, snapshot)}
     assert lifted[ALICE.unit, "tasks limit"].after == "no limit"

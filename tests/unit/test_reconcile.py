@@ -48,7 +48,18 @@ from enforcer.reconcile import Reconciled, reconcile
 from enforcer.shares import Contention
 from tests.examples import examples
 from tests.unit.test_desired import Admitted, admitted
-from tests.unit.worlds import TOP, as_desired, config, container, cpus, gib, lease, observed
+from tests.unit.worlds import (
+    LARGE,
+    SMALL,
+    TOP,
+    as_desired,
+    config,
+    container,
+    cpus,
+    gib,
+    lease,
+    observed,
+)
 
 CONFIG = config()
 ALICE = lease("alice", promised=(1, 2))
@@ -386,7 +397,9 @@ def test_a_lowered_limit_waits_until_usage_allows() -> None:
     before, after = wish(ALICE), wish(_resized(3))
     full = ease(after, _using(before, gib(3.5)), known_of(before))
     assert full.actions == ()
-    assert full.deferred == (Deferred(subject=ALICE.unit, wanted=gib(3), deadline=None),)
+    assert full.deferred == (
+        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(3), deadline=None),
+    )
     free = ease(after, _using(before, gib(2.8)), known_of(before))
     assert fields(free.actions) == [(ALICE.unit, ("memory_max",), Cause.CHANGED)]
     assert free.deferred == ()
@@ -409,9 +422,13 @@ def test_a_deferred_limit_that_is_lowered_further_has_a_new_grace() -> None:
     first = ease(wish(_resized(3)), world, known_of(before), GRACE)
     later = replace(GRACE, now=1030.0, deferred=first.deferred)
     looser = ease(wish(_resized(3.5)), world, known_of(before), later)
-    assert looser.deferred == (Deferred(subject=ALICE.unit, wanted=gib(3.5), deadline=1060.0),)
+    assert looser.deferred == (
+        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(3.5), deadline=1060.0),
+    )
     tighter = ease(wish(_resized(2)), world, known_of(before), later)
-    assert tighter.deferred == (Deferred(subject=ALICE.unit, wanted=gib(2), deadline=1090.0),)
+    assert tighter.deferred == (
+        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(2), deadline=1090.0),
+    )
 
 
 def test_a_grace_that_is_set_or_taken_away_counts_for_a_limit_that_waits_already() -> None:
@@ -473,7 +490,9 @@ def test_one_that_would_kill_waits_and_is_reported(found: Bytes | None, said: st
     assert (report.what, report.subject) == ("memory-raised", ALICE.unit)
     assert f", 4 GiB, was {said}, and 7 GiB are used" in report.message
     assert report.command.endswith(f"'{ALICE.unit}' MemoryMax={gib(4)}")
-    assert waiting.deferred == (Deferred(subject=ALICE.unit, wanted=gib(4), deadline=1060.0),)
+    assert waiting.deferred == (
+        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(4), deadline=1060.0),
+    )
     over = replace(GRACE, now=1060.0, deferred=waiting.deferred)
     assert _memory(ease(wanted, full, known_of(wanted), over)) == [(gib(4), Cause.DRIFT)]
 
@@ -517,6 +536,123 @@ def test_what_the_kernel_has_while_a_limit_waits_is_not_set_for_good() -> None:
     assert "memory_max" not in setting.fields
 
 
+def _swapping(limit: float, *boxes: Container) -> Desired:
+    """Alice may swap out so much."""
+    of = config(replace(SMALL, swap_limit=gib(limit)), LARGE)
+    return desired(of, [ALICE], observed(containers=boxes), totals=TOTALS)
+
+
+def _swapped(wanted: Desired, swap: float, memory: float = 4, *boxes: Container) -> Observed:
+    usage = Usage(memory_current=gib(memory), swap_current=gib(swap))
+    return observed(as_desired(wanted, usage={ALICE.unit: usage}), boxes)
+
+
+def _swap(result: Reconciled) -> list[tuple[Bytes | None, Cause]]:
+    """What swap limits are set, and why."""
+    sets = (one for one in result.actions if isinstance(one, SetLimits))
+    return [(one.limits.swap_max, one.cause) for one in sets if "swap_max" in one.fields]
+
+
+def test_a_lowered_swap_limit_waits_until_usage_allows_or_its_grace_is_over() -> None:
+    before, after = _swapping(2), _swapping(1)
+    full = _swapped(before, 1.5)
+    waiting = ease(after, full, known_of(before), GRACE)
+    assert waiting.actions == ()
+    deferred = Deferred(subject=ALICE.unit, limit="swap_max", wanted=gib(1), deadline=1060.0)
+    assert waiting.deferred == (deferred,)
+    over = replace(GRACE, now=1060.0, deferred=waiting.deferred)
+    for result in (
+        ease(after, full, known_of(before), over),
+        ease(after, _swapped(before, 0.9), known_of(before)),
+    ):
+        assert _swap(result) == [(gib(1), Cause.CHANGED)]
+        assert not result.deferred
+    raised = ease(before, _swapped(after, 1), known_of(after))
+    assert _swap(raised) == [(gib(2), Cause.CHANGED)]
+
+
+def test_the_swap_limits_above_the_leases_wait_too() -> None:
+    before = _swapping(2)
+    lower = replace(CONFIG, quota=replace(CONFIG.quota, swap=gib(1)))
+    after = desired(lower, [ALICE], observed(), totals=TOTALS)
+    world = observed(as_desired(before, usage={ROOT: Usage(swap_current=gib(2))}))
+    waiting = ease(after, world, known_of(before))
+    assert (ROOT, "swap_max") in [(one.subject, one.limit) for one in waiting.deferred]
+    assert ROOT not in [one[0] for one in fields(waiting.actions)]
+    reverted = replace(world, unlasting=frozenset({ROOT}))
+    (setting,) = (
+        one
+        for one in ease(after, reverted, known_of(before)).actions
+        if isinstance(one, SetLimits) and one.unit == ROOT
+    )
+    assert "swap_max" not in setting.fields
+    assert "memory_max" in setting.fields
+
+
+def test_memory_and_swap_wait_each_for_itself() -> None:
+    before = _swapping(2)
+    lower = replace(ALICE, grant=replace(ALICE.grant, mem_limit=gib(3)))
+    of = config(replace(SMALL, swap_limit=gib(1)), LARGE)
+    after = desired(of, [lower], observed(), totals=TOTALS)
+    swapped = ease(after, _swapped(before, 1.5, 2), known_of(before))
+    assert _memory(swapped) == [(gib(3), Cause.CHANGED)]
+    assert [one.limit for one in swapped.deferred] == ["swap_max"]
+    full = ease(after, _swapped(before, 0.5, 3.5), known_of(before))
+    assert _swap(full) == [(gib(1), Cause.CHANGED)]
+    assert [one.limit for one in full.deferred] == ["memory_max"]
+    both = ease(after, _swapped(before, 1.5, 3.5), known_of(before), GRACE)
+    later = replace(GRACE, now=1030.0, deferred=both.deferred)
+    assert ease(after, _swapped(before, 1.5, 3.5), known_of(before), later).deferred == (
+        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(3), deadline=1060.0),
+        Deferred(subject=ALICE.unit, limit="swap_max", wanted=gib(1), deadline=1060.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("swap", "memory", "lowered"), [(3, 1, True), (3, 4, False), (5, 1, False)]
+)
+def test_a_little_swap_that_memory_could_hold_does_not_keep_it_from_being_forbidden(
+    swap: int, memory: float, *, lowered: bool
+) -> None:
+    """The kernel counts what was given back for a while."""
+    before, after = _swapping(2), _swapping(0)
+    world = _swapped(before, swap / 1024, memory)
+    assert bool(_swap(ease(after, world, known_of(before)))) is lowered
+
+
+def test_a_swap_limit_somebody_raised_is_put_back_once_it_fits_and_reported_until_then() -> None:
+    wanted = _swapping(1)
+
+    def taken_away(used: float) -> Reconciled:
+        world = _swapped(wanted, used)
+        cgroup = world.cgroups[ALICE.unit]
+        taken = replace(cgroup, limits=replace(cgroup.limits, swap_max=None))
+        world = replace(world, cgroups={**world.cgroups, ALICE.unit: taken})
+        return ease(wanted, world, known_of(wanted))
+
+    assert _swap(taken_away(1)) == [(gib(1), Cause.DRIFT)]
+    assert not any(isinstance(one, ReportDrift) for one in taken_away(1).actions)
+    (report,) = taken_away(1.5).actions
+    assert isinstance(report, ReportDrift)
+    assert report.what == "swap-raised"
+    assert "the swap limit of" in report.message
+    assert ", 1 GiB, was taken away, and 1.5 GiB are used" in report.message
+    assert report.command.endswith(f"'{ALICE.unit}' MemorySwapMax={gib(1)}")
+
+
+def test_a_scope_keeps_its_swap_while_its_leaf_does() -> None:
+    box = replace(
+        container("box", ALICE),
+        kernel=ContainerLimits(cpu=cpus(1), memory=gib(4), swap=gib(2)),
+        oom_score_adj=-250,
+    )
+    before, after = _swapping(2, box), _swapping(1, box)
+    for swap, kept in ((1.5, gib(2)), (0.5, gib(1))):
+        result = ease(after, _swapped(before, swap, 4, box), known_of(before))
+        (update,) = (one for one in result.actions if isinstance(one, UpdateContainer))
+        assert (update.limits.memory, update.limits.swap) == (gib(4), kept)
+
+
 def test_a_scope_waits_with_its_leaf() -> None:
     box = replace(
         container("box", ALICE),
@@ -550,6 +686,12 @@ def test_a_container_outside_is_not_killed_by_its_first_limit_either(where: str)
     waiting = ease(wanted, world, Known(), GRACE)
     assert waiting.actions == ()
     assert [one.deadline for one in waiting.deferred] == [1060.0]
+    # neither is what it has of swap lowered meanwhile, whatever else is set
+    (box,) = (world.containers or {}).values()
+    bare = replace(box, kernel=ContainerLimits(cpu=cpus(8), swap=gib(1)))
+    (update,) = ease(wanted, replace(world, containers={box.id: bare}), Known()).actions
+    assert isinstance(update, UpdateContainer)
+    assert (update.limits.memory, update.limits.swap) == (None, gib(1))
     over = replace(GRACE, now=1061.0, deferred=waiting.deferred)
     assert [type(one) for one in ease(wanted, world, Known(), over).actions] == [UpdateContainer]
     for used in (1, None):
