@@ -25,6 +25,7 @@ from enforcer.names import (
     profile_slice,
 )
 from enforcer.quantities import Bytes
+from enforcer.slices import cpu_list
 
 _SCORE_LEAST: Final = -999
 """−1000 would take the process out of the OOM killer's sight altogether."""
@@ -51,7 +52,7 @@ def desired_containers(
         if _misplaced(container, shared):
             found[container.id] = _adopted(config, container)
         elif lease is not None and _is_of(container, lease):
-            found[container.id] = _of_lease(container, lease, slices)
+            found[container.id] = _of_lease(config, container, lease, slices)
     return found
 
 
@@ -143,14 +144,19 @@ def _is_of(container: Container, lease: Lease) -> bool:
 
 
 def _of_lease(
-    container: Container, lease: Lease, slices: Mapping[UnitName, DesiredSlice]
+    config: Config, container: Container, lease: Lease, slices: Mapping[UnitName, DesiredSlice]
 ) -> DesiredContainer:
+    """A lease is promised shares of all CPUs, and is slowed down at the leaf alone."""
     leaf = slices[lease.unit].limits
     guarantee = lease.grant.mem_guarantee if lease.live else Bytes(0)
     return DesiredContainer(
         id=container.id,
         limits=ContainerLimits(
-            cpu=leaf.cpu_quota, memory=leaf.memory_max, swap=leaf.swap_max, tasks=leaf.tasks_max
+            cpu=leaf.cpu_quota,
+            memory=leaf.memory_max,
+            swap=leaf.swap_max,
+            tasks=leaf.tasks_max,
+            cpus=cpu_list(config.capacity.last_cpus(config.capacity.cores)),
         ),
         oom_score_adj=oom_score_adj(slices, lease.unit, guarantee),
         leaf=lease.unit,
@@ -158,9 +164,15 @@ def _of_lease(
 
 
 def _adopted(config: Config, container: Container) -> DesiredContainer:
-    adopted = config.adopted
+    """On which CPUs it runs, and from where it is slowed down, is its owner's business."""
+    adopted, its_own = config.adopted, container.kernel or ContainerLimits()
     limits = ContainerLimits(
-        cpu=adopted.cpu, memory=adopted.memory, swap=adopted.swap, tasks=adopted.tasks
+        cpu=adopted.cpu,
+        memory=adopted.memory,
+        swap=adopted.swap,
+        tasks=adopted.tasks,
+        memory_high=its_own.memory_high,
+        cpus=its_own.cpus,
     )
     return DesiredContainer(id=container.id, limits=limits, oom_score_adj=None)
 

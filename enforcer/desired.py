@@ -133,6 +133,7 @@ def _with_limits(
     own = one.limits
     limits = Limits(
         cpu_quota=cpu_quota,
+        cpu_period_usec=own.cpu_period_usec,
         cpu_weight=cpu_weight,
         memory_min=memory_min,
         memory_high=own.memory_high,

@@ -71,7 +71,7 @@ class Systemd(Protocol):
         ...
 
     async def set_scope_limits(self, scope: str, limits: ContainerLimits) -> bool:
-        """Set a running container's own limits, swap but not; False: it has ended.
+        """Set a running container's own limits; False: it has ended.
 
         scope: its cgroup below the mount point. Docker, whose scope it is, has to be told too.
         """

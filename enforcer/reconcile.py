@@ -220,14 +220,19 @@ def _container_cause(wanted: DesiredContainer, kernel: ContainerLimits, known: K
 def differing(wanted: ContainerLimits, kernel: ContainerLimits) -> tuple[str, ...]:
     """Return the names of a container's limits that the kernel has otherwise.
 
-    Swap is left out: `docker update` cannot set it alone, and the leaf's limit is in force.
+    More swap is no difference: a `docker update` without it takes its limit away, and the leaf's is
+    in force. Nor is the list of all CPUs, which Docker is told for want of a word for none.
     """
     return tuple(
         name
         for name, same in (
             ("cpu", _same_cpu(wanted.cpu, kernel.cpu)),
+            ("cpu_period_usec", wanted.cpu_period_usec == kernel.cpu_period_usec),
             ("memory", wanted.memory == kernel.memory),
+            ("swap", not _less(kernel.swap, wanted.swap)),
             ("tasks", wanted.tasks == kernel.tasks),
+            ("memory_high", wanted.memory_high == kernel.memory_high),
+            ("cpus", kernel.cpus in {"", wanted.cpus}),
         )
         if not same
     )
@@ -237,6 +242,10 @@ def _same_cpu(wanted: int | None, kernel: int | None) -> bool:
     if wanted is None or kernel is None:
         return wanted is kernel
     return abs(kernel - wanted) < RUNC_GRAIN
+
+
+def _less(one: int | None, other: int | None) -> bool:
+    return one is not None and (other is None or one < other)
 
 
 def _oom_score(wanted: DesiredContainer, container: Container) -> Iterable[SetOomScoreAdj]:

@@ -137,7 +137,7 @@ def _add_fixed(tree: _Tree, world: World) -> None:
     limits = {
         ROOT: Limits(
             cpu_quota=None if quota.whole_cores else quota_of(quota.cpu),
-            cpus=_cpu_list(last) if quota.whole_cores else "",
+            cpus=cpu_list(last) if quota.whole_cores else "",
             memory_max=pages_of(quota.memory),
             swap_max=pages_of(quota.swap),
             tasks_max=quota.tasks,
@@ -266,7 +266,7 @@ def pages_of(amount: int) -> Bytes:
     return Bytes(amount // PAGE * PAGE)
 
 
-def _cpu_list(numbers: Sequence[int]) -> str:
+def cpu_list(numbers: Sequence[int]) -> str:
     """Return ascending numbers as the kernel will show them again: ``2-3,6``."""
     runs: list[list[int]] = []
     for number in numbers:

@@ -22,6 +22,8 @@ _NOT_THE_HUBS: Final = (
     "CpuRealtimePeriod",
     "CpuRealtimeRuntime",
     "CpuShares",
+    "CpusetCpus",
+    "CpusetMems",
     "KernelMemory",
     "KernelMemoryTCP",
     "MemoryReservation",

@@ -46,6 +46,7 @@ _MANAGER: Final = b"org.freedesktop.systemd1.Manager"
 _SERVICE: Final = b"org.freedesktop.systemd1.Service"
 _SIGNATURES: Final = {
     b"AllowedCPUs": b"ay",
+    b"CPUQuotaPeriodUSec": b"t",
     b"CPUWeight": b"t",
     b"IOWeight": b"t",
     b"MemoryMin": b"t",

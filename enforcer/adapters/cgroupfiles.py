@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from enforcer.model import Limits, Usage
+from enforcer.model import PERIOD_USEC, Limits, Usage
 from enforcer.quantities import CORE, Bytes, Cpus
 
 MEMORY_STAT: Final = "memory.stat"
@@ -55,6 +55,12 @@ def parse_cpu_max(raw: bytes) -> Cpus | None:
     """``quota period`` or ``max period``, in microseconds."""
     quota, period = raw.split()
     return None if quota == b"max" else Cpus(int(quota) * CORE // int(period))
+
+
+def parse_cpu_period(raw: bytes) -> int:
+    """The period of `parse_cpu_max`, which without a quota means nothing."""
+    quota, period = raw.split()
+    return PERIOD_USEC if quota == b"max" else int(period)
 
 
 def parse_io_weight(raw: bytes) -> int | None:
@@ -134,18 +140,18 @@ USAGE_PARSERS: Final[Mapping[str, Callable[[bytes], Mapping[str, int]]]] = {
 
 PRESSURES: Final = frozenset(name for name in USAGE_PARSERS if name.endswith(".pressure"))
 
-LIMIT_FIELDS: Final[Mapping[str, tuple[str, Callable[[bytes], object]]]] = {
-    "cpu.max": ("cpu_quota", parse_cpu_max),
-    "cpu.weight": ("cpu_weight", parse_amount),
-    "memory.min": ("memory_min", parse_amount),
-    "memory.high": ("memory_high", parse_limit),
-    "memory.max": ("memory_max", parse_limit),
-    "memory.swap.max": ("swap_max", parse_limit),
-    "pids.max": ("tasks_max", parse_limit),
-    "io.weight": ("io_weight", parse_io_weight),
-    "cpuset.cpus": ("cpus", parse_cpus),
+LIMIT_FIELDS: Final[Mapping[str, Mapping[str, Callable[[bytes], object]]]] = {
+    "cpu.max": {"cpu_quota": parse_cpu_max, "cpu_period_usec": parse_cpu_period},
+    "cpu.weight": {"cpu_weight": parse_amount},
+    "memory.min": {"memory_min": parse_amount},
+    "memory.high": {"memory_high": parse_limit},
+    "memory.max": {"memory_max": parse_limit},
+    "memory.swap.max": {"swap_max": parse_limit},
+    "pids.max": {"tasks_max": parse_limit},
+    "io.weight": {"io_weight": parse_io_weight},
+    "cpuset.cpus": {"cpus": parse_cpus},
 }
-"""File → the field of Limits it holds, and its parser."""
+"""File → the fields of Limits it holds, each with its parser."""
 
 FIELDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "cpu.stat": ("cpu_usec", "periods", "periods_throttled", "throttled_usec"),
@@ -160,7 +166,7 @@ FIELDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "io.pressure": ("io_pressure_usec",),
     "pids.current": ("tasks",),
     "cgroup.events": ("populated",),
-    **{name: (field,) for name, (field, _) in LIMIT_FIELDS.items()},
+    **{name: tuple(fields) for name, fields in LIMIT_FIELDS.items()},
 }
 """File → the fields that have no value when it is absent."""
 
@@ -168,12 +174,21 @@ FIELDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 def parse_file(name: str, raw: bytes) -> Mapping[str, object]:
     """Return what a file says, by the names of fields. Raises ValueError, KeyError, IndexError."""
     if name in LIMIT_FIELDS:
-        field, parse = LIMIT_FIELDS[name]
-        return {field: parse(raw)}
+        return {field: parse(raw) for field, parse in LIMIT_FIELDS[name].items()}
     return USAGE_PARSERS[name](raw)
 
 
-SCOPE_LIMITS: Final = ("cpu.max", "memory.max", "memory.swap.max", "pids.max")
+SCOPE_LIMITS: Final = (
+    "cpu.max",
+    "cpuset.cpus",
+    "memory.high",
+    "memory.max",
+    "memory.swap.max",
+    "pids.max",
+)
+"""What can keep a container from what its leaf has. A scope has no sibling there, so its weights
+say nothing; and of protection it has what the leaf has, whatever its own floors
+(cgroup-v2.rst, ``memory_recursiveprot``)."""
 
 NO_LIMITS: Final = Limits()
 NO_USAGE: Final = Usage()

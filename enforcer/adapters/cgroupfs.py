@@ -119,9 +119,12 @@ class CgroupFs:
             return known[1]
         limits = ContainerLimits(
             cpu=reading.limits.cpu_quota,
+            cpu_period_usec=reading.limits.cpu_period_usec,
             memory=reading.limits.memory_max,
             swap=reading.limits.swap_max,
             tasks=reading.limits.tasks_max,
+            memory_high=reading.limits.memory_high,
+            cpus=reading.limits.cpus,
         )
         scope = (limits, reading.usage, score)
         self._scopes[path] = (reading, scope)

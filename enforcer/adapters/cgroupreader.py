@@ -309,17 +309,17 @@ def slurp_all(path: str) -> bytes:
 def read_limits(path: str, fields: Collection[str] | None = None) -> dict[str, object]:
     """Read the limits of the cgroup at an absolute path, once: field of Limits → value.
 
-    fields: no others than these; None for all. A field is missing where its controller is, or where
-    its file is not understood.
+    fields: no other files than these are in; None for all. A field is missing where its controller
+    is, or where its file is not understood.
     """
     found: dict[str, object] = {}
-    for name, (field, parse) in LIMIT_FIELDS.items():
-        if fields is not None and field not in fields:
+    for name, of_file in LIMIT_FIELDS.items():
+        if fields is not None and of_file.keys().isdisjoint(fields):
             continue
         raw = slurp(f"{path}/{name}")
         with contextlib.suppress(ValueError):
             if raw:
-                found[field] = parse(raw)
+                found.update(parse_file(name, raw))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -43,7 +43,7 @@ class DockerClient:
         """``GET /containers/{id}/json``; None if there is no such container."""
         return self._call(lambda client: client.inspect_container(container_id))
 
-    def update(self, container_id: str, body: dict[str, int]) -> bool:
+    def update(self, container_id: str, body: Mapping[str, int | str]) -> bool:
         """``POST /containers/{id}/update``; False if there is no such container."""
 
         # The library's own call knows neither NanoCpus nor PidsLimit.

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from enforcer.model import LEASE_LABEL, Container, ContainerLimits
+from enforcer.model import LEASE_LABEL, PERIOD_USEC, Container, ContainerLimits
 from enforcer.quantities import CORE, Bytes, Cpus
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 _LEASE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _RUNNING: Final = ("running", "paused")
-_PERIOD_USEC: Final = 100_000
 _NANO_PER_USEC: Final = 1000
 _UNLIMITED: Final = -1
 _ENDING: Final = frozenset({"2", "3", "9", "15"})
@@ -132,7 +131,7 @@ def parse_limits(host: Mapping[str, object]) -> ContainerLimits:
     if nano > 0:
         cpu = Cpus(nano // _NANO_PER_USEC)
     elif quota > 0:
-        cpu = Cpus(quota * CORE // (_number(host, "CpuPeriod") or _PERIOD_USEC))
+        cpu = Cpus(quota * CORE // (_number(host, "CpuPeriod") or PERIOD_USEC))
     memory, both = _number(host, "Memory"), _number(host, "MemorySwap")
     swap = None
     if memory > 0 and both != _UNLIMITED:
@@ -144,26 +143,30 @@ def parse_limits(host: Mapping[str, object]) -> ContainerLimits:
         memory=Bytes(memory) if memory > 0 else None,
         swap=swap,
         tasks=tasks if tasks > 0 else None,
+        cpus=_text(host, "CpusetCpus"),
     )
 
 
-def update_body(limits: ContainerLimits, *, by_quota: bool) -> dict[str, int]:
+def update_body(limits: ContainerLimits, *, by_quota: bool) -> dict[str, int | str]:
     """Return the body of ``POST /containers/{id}/update``.
 
     A CPU or memory limit cannot be taken away by an update, so None leaves them. Memory comes with
-    swap in the same body: each alone is refused where it would cross the other's old value.
+    swap in the same body: each alone is refused where it would cross the other's old value. An
+    empty list of CPUs would be taken for none.
     """
-    body: dict[str, int] = {
+    body: dict[str, int | str] = {
         "PidsLimit": _UNLIMITED if limits.tasks is None else limits.tasks,
     }
     if limits.cpu is not None and by_quota:
-        body["CpuPeriod"] = _PERIOD_USEC
-        body["CpuQuota"] = limits.cpu * _PERIOD_USEC // CORE
+        body["CpuPeriod"] = PERIOD_USEC
+        body["CpuQuota"] = limits.cpu * PERIOD_USEC // CORE
     elif limits.cpu is not None:
         body["NanoCpus"] = limits.cpu * _NANO_PER_USEC
     if limits.memory is not None:
         body["Memory"] = limits.memory
         body["MemorySwap"] = _UNLIMITED if limits.swap is None else limits.memory + limits.swap
+    if limits.cpus:
+        body["CpusetCpus"] = limits.cpus
     return body
 
 

@@ -22,6 +22,7 @@ FIELDS: Final = tuple(field.name for field in dataclasses.fields(Limits))
 
 _PROPERTIES: Final = {
     "cpu_quota": "CPUQuotaPerSecUSec",
+    "cpu_period_usec": "CPUQuotaPeriodUSec",
     "cpu_weight": "CPUWeight",
     "memory_min": "MemoryMin",
     "memory_high": "MemoryHigh",

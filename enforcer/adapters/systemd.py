@@ -25,7 +25,14 @@ _IN_FLIGHT: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 0.05
 _BACKOFF_SECONDS: Final = 5.0
-_SCOPE_FIELDS: Final = ("cpu_quota", "memory_max", "tasks_max")
+_SCOPE_FIELDS: Final = (
+    "cpu_quota",
+    "cpu_period_usec",
+    "memory_high",
+    "memory_max",
+    "swap_max",
+    "tasks_max",
+)
 
 
 class SystemdActuator:
@@ -110,20 +117,29 @@ class SystemdActuator:
             return await self._verify(unit, limits, fields)
 
     async def set_scope_limits(self, scope: str, limits: ContainerLimits) -> bool:
-        """Set a running container's own limits, swap but not; False: it has ended.
+        """Set a running container's own limits; False: it has ended.
 
         Raises:
             UnavailableError: as `create_slice`.
         """
         if not (self._root / scope).is_dir():
             return False
-        wanted = Limits(cpu_quota=limits.cpu, memory_max=limits.memory, tasks_max=limits.tasks)
+        wanted = Limits(
+            cpu_quota=limits.cpu,
+            cpu_period_usec=limits.cpu_period_usec,
+            memory_high=limits.memory_high,
+            memory_max=limits.memory,
+            swap_max=limits.swap,
+            tasks_max=limits.tasks,
+            cpus=limits.cpus,
+        )
+        fields = (*_SCOPE_FIELDS, "cpus") if limits.cpus else _SCOPE_FIELDS
         unit = scope.rpartition("/")[2]
         async with self._deadline():
             reply = await self._ask(
                 "set_properties",
                 unit=unit,
-                properties=properties(wanted, _SCOPE_FIELDS),
+                properties=properties(wanted, fields),
                 runtime=True,
             )
             if reply.error == NO_SUCH_UNIT:

@@ -13,6 +13,7 @@ from enforcer.errors import UnavailableError
 from enforcer.model import (
     Action,
     Cause,
+    Container,
     ContainerLimits,
     CreateSlice,
     Desired,
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 _REPAIRS_KEPT = 200
 _SYSTEMD_REST_SECONDS = 5.0
 """After PID 1 did not answer, it is left in peace this long; the kernel holds what is set."""
-_MEMORY = frozenset({"memory", "memory_min", "memory_high", "memory_max", "swap_max"})
+_MEMORY = frozenset({"memory", "swap", "memory_min", "memory_high", "memory_max", "swap_max"})
 _CPU = frozenset({"cpu", "cpu_quota"})
 _NO_ANSWER = frozenset({"systemd.timeout", "systemd.unavailable"})
 """Another error is about one unit, and must not keep the others from what they need."""
@@ -241,42 +242,48 @@ class Actor:
         *,
         at_once: bool,
     ) -> None:
-        mended_at = await self._mend_at_once(action, observed) if at_once else None
+        container = (observed.containers or {}).get(action.container_id)
+        kernel = None if container is None else container.kernel
+        wrong = () if kernel is None else differing(action.limits, kernel)
+        # a list of all CPUs is what mends another one; where there is none, none is made
+        limits = action.limits if "cpus" in wrong else replace(action.limits, cpus="")
+        mended_at = await self._mend_at_once(container, limits) if at_once else None
         if before is not None:
             await asyncio.wait({before})
         try:
-            there = await self._world.docker.update(action.container_id, action.limits)
+            there = await self._world.docker.update(action.container_id, limits)
         except UnavailableError as error:
             self.counters["action", "failed"] += 1
             _log.warning("cannot mend container %s: %s", action.container_id[:12], error)
             return
         if there:
             self.known_containers[action.container_id] = action.limits
-        container = (observed.containers or {}).get(action.container_id)
         if not there or container is None or action.cause is not Cause.DRIFT:
             return
         since = observed.drift_seen_at.get(UnitName(container.cgroup_parent), observed.taken_at)
         seconds = (mended_at or self._world.clock.monotonic()) - since
         subject = f"container {container.name or container.id[:12]}"
-        for field in () if container.kernel is None else differing(action.limits, container.kernel):
-            found, wanted = getattr(container.kernel, field), getattr(action.limits, field)
+        for field in wrong:
+            found, wanted = getattr(kernel, field), getattr(limits, field)
             self._record(subject, field, found, wanted, seconds)
 
-    async def _mend_at_once(self, action: UpdateContainer, observed: Observed) -> float | None:
+    async def _mend_at_once(
+        self, container: Container | None, limits: ContainerLimits
+    ) -> float | None:
         """Have PID 1 set what Docker will be told to set: that takes Docker a second or more.
 
-        Returns when that was done (monotonic seconds); None where it was not.
+        And what Docker has no word for. Returns when that was done (monotonic seconds); None where
+        it was not.
         """
-        container = (observed.containers or {}).get(action.container_id)
         if container is None or container.scope is None:
             return None
         try:
             if self.rests or not await self._world.systemd.set_scope_limits(
-                container.scope, action.limits
+                container.scope, limits
             ):
                 return None
         except UnavailableError as error:
-            _log.debug("container %s waits for Docker: %s", action.container_id[:12], error)
+            _log.debug("container %s waits for Docker: %s", container.id[:12], error)
             return None
         return self._world.clock.monotonic()
 

@@ -33,6 +33,7 @@ from enforcer.model.desired import (
     UpdateContainer,
 )
 from enforcer.model.kernel import (
+    PERIOD_USEC,
     Cgroup,
     Container,
     ContainerLimits,
@@ -66,6 +67,7 @@ from enforcer.model.published import (
 __all__ = [
     "LEASE_LABEL",
     "NEVER_RAN",
+    "PERIOD_USEC",
     "REPAIR_BUCKETS",
     "SOCKET",
     "Action",

@@ -11,6 +11,9 @@ from typing import Final
 from enforcer.names import UnitName
 from enforcer.quantities import Bytes, Cpus
 
+PERIOD_USEC: Final = 100_000
+"""How often a CPU quota begins anew: the kernel's, systemd's and Docker's own number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -21,6 +24,8 @@ class Limits:
     """
 
     cpu_quota: Cpus | None = None
+    cpu_period_usec: int = PERIOD_USEC
+    """Without a quota it says nothing, whatever the kernel has."""
     cpu_weight: int = 100
     memory_min: Bytes = Bytes(0)
     memory_high: Bytes | None = None
@@ -104,10 +109,15 @@ class ContainerLimits:
     """A container's own limits, Docker's numbers; None is no limit."""
 
     cpu: Cpus | None = None
+    cpu_period_usec: int = PERIOD_USEC
     memory: Bytes | None = None
     swap: Bytes | None = None
     """Swap alone (Docker's memory-swap less its memory); None: no limit."""
     tasks: int | None = None
+    memory_high: Bytes | None = None
+    """Docker has no word for it."""
+    cpus: str = ""
+    """As in `Limits`; to whoever sets them, empty is to leave them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

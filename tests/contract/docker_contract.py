@@ -153,6 +153,19 @@ class DockerContract:
         assert await hands.docker.update(one, LIMITS)
         assert await hands.kernel(one) == LIMITS
 
+    async def test_the_cpus_are_set_where_any_are_named_and_else_left(self, hands: Hands) -> None:
+        one = await hands.run("pinned", Wanted(limits=LIMITS))
+        assert await hands.docker.update(one, LIMITS)
+        assert await hands.kernel(one) == LIMITS
+        await hands.change(one, replace(LIMITS, cpus="0"))
+        assert await hands.kernel(one) == replace(LIMITS, cpus="0")
+        assert await hands.docker.update(one, LIMITS)
+        assert await hands.kernel(one) == replace(LIMITS, cpus="0")
+        everywhere = replace(LIMITS, cpus="0-1")
+        assert await hands.docker.update(one, everywhere)
+        assert await hands.kernel(one) == everywhere
+        assert (await hands.docker.containers())[one].docker == everywhere
+
     async def test_what_does_not_run_cannot_be_updated(self, hands: Hands) -> None:
         one = await hands.run("short", Wanted())
         await hands.stop(one)

@@ -53,6 +53,7 @@ LIMITS = Limits(
 )
 FIELDS = (
     "cpu_quota",
+    "cpu_period_usec",
     "cpu_weight",
     "memory_min",
     "memory_high",
@@ -77,6 +78,10 @@ class World(Protocol):
 
     def write(self, unit: UnitName, field: str, value: int | None) -> None:
         """Write one of memory_max, tasks_max and cpu_weight behind everybody's back."""
+        ...
+
+    def write_scope(self, container_id: str, limits: ContainerLimits) -> None:
+        """Write what narrows a container behind everybody's back; a throttle of None is left."""
         ...
 
     async def run(self, unit: UnitName, container_id: str) -> None:
@@ -276,17 +281,48 @@ async def a_container_is_given_limits_of_its_own(world: World) -> None:
     await make(world)
     await world.run(LEAF, ONE)
     path = world.kernel.scopes()[ONE]
-    wanted = ContainerLimits(cpu=Cpus(500_000), memory=Bytes(64 * MIB), tasks=40)
+    wanted = ContainerLimits(
+        cpu=Cpus(500_000), memory=Bytes(64 * MIB), swap=Bytes(8 * MIB), tasks=40, cpus="0-1"
+    )
     assert await world.systemd.set_scope_limits(path, wanted)
-
-    def in_force() -> bool:
-        scope = world.kernel.scope(path)
-        return scope is not None and replace(scope[0], swap=None) == wanted
-
-    await until(in_force, "its limits are in force")
+    await until(in_force(world, wanted), "its limits are in force")
+    # where no CPUs are named, those that it has are left
+    assert await world.systemd.set_scope_limits(path, replace(wanted, tasks=41, cpus=""))
+    await until(in_force(world, replace(wanted, tasks=41)), "its limit of tasks is in force")
     await world.end(ONE)
     await until(lambda: world.kernel.scopes() == {}, "the scope is gone")
     assert not await world.systemd.set_scope_limits(path, wanted)
+
+
+async def what_narrows_a_container_is_told_and_can_be_undone(world: World) -> None:
+    await make(world, limits=replace(LIMITS, cpus=""))
+    await world.run(LEAF, ONE)
+    path = world.kernel.scopes()[ONE]
+    wanted = ContainerLimits(
+        cpu=Cpus(500_000), memory=Bytes(64 * MIB), swap=Bytes(8 * MIB), tasks=40, cpus="0-1"
+    )
+    assert await world.systemd.set_scope_limits(path, wanted)
+    await until(in_force(world, wanted), "its limits are in force")
+    for narrow in (
+        replace(wanted, cpus="0"),
+        replace(wanted, memory_high=Bytes(MIB)),
+        replace(wanted, swap=Bytes(0)),
+        replace(wanted, cpu_period_usec=20_000),
+    ):
+        async with following(world) as seen:
+            world.write_scope(ONE, narrow)
+            same(in_force(world, narrow)(), True)
+            await until(lambda seen=seen: any(one.may_be_drift for one in seen), "it was told")  # type: ignore[misc] # mypy#2608
+        assert await world.systemd.set_scope_limits(path, wanted)
+        await until(in_force(world, wanted), "its limits are in force again")
+
+
+def in_force(world: World, wanted: ContainerLimits) -> Callable[[], bool]:
+    def shown() -> bool:
+        scope = world.kernel.scope(world.kernel.scopes()[ONE])
+        return scope is not None and scope[0] == wanted
+
+    return shown
 
 
 async def a_container_outside_is_found_too(world: World) -> None:
@@ -351,6 +387,7 @@ CHECKS: tuple[Check, ...] = (
     stopping_a_slice_kills_what_runs_in_it,
     a_container_is_found_with_its_oom_score_which_can_be_set,
     a_container_is_given_limits_of_its_own,
+    what_narrows_a_container_is_told_and_can_be_undone,
     a_container_outside_is_found_too,
     a_container_that_is_gone_is_a_value,
     a_slice_made_by_a_container_has_no_limits_and_can_be_given_some,
@@ -376,8 +413,21 @@ class RealWorld:
         file = self.ROOT_DIRECTORY / cgroup_path(unit) / self.FILES[field]
         file.write_text("max" if value is None else str(value))
 
+    def write_scope(self, container_id: str, limits: ContainerLimits) -> None:
+        scope = self.ROOT_DIRECTORY / self.kernel.scopes()[container_id]
+        quota = (limits.cpu or 0) * limits.cpu_period_usec // CORE
+        for file, value in (
+            ("cpu.max", f"{quota} {limits.cpu_period_usec}"),
+            ("cpuset.cpus", limits.cpus),
+            ("memory.high", limits.memory_high),
+            ("memory.swap.max", limits.swap),
+        ):
+            if value is not None:
+                (scope / file).write_text(str(value))
+
     async def run(self, unit: UnitName, container_id: str) -> None:
         command = ["systemd-run", "--quiet", "--scope", "--unit", f"docker-{container_id}"]
+        command.append("--property=Delegate=yes")  # as a container's is
         process = await asyncio.create_subprocess_exec(
             *command, "--slice", unit, "sleep", "1000", stderr=subprocess.DEVNULL
         )

@@ -16,6 +16,9 @@ class MemoryWorld(FakeWorld):
     def write(self, unit: UnitName, field: str, value: int | None) -> None:
         self.kernel.write(unit, field, value)
 
+    def write_scope(self, container_id: str, limits: ContainerLimits) -> None:
+        self.kernel.write_scope(container_id, limits)
+
     async def run(self, unit: UnitName, container_id: str) -> None:
         self.cgroups.begin(Scope(container_id=container_id, slice=unit, limits=ContainerLimits()))
 

@@ -67,16 +67,18 @@ class GuestHands:
     async def kernel(self, container_id: str) -> ContainerLimits:
         script = (
             f"cd $(find /sys/fs/cgroup -name 'docker-{container_id}.scope')"
-            " && cat cpu.max memory.max memory.swap.max pids.max"
+            " && cat cpu.max cpuset.cpus memory.max memory.swap.max pids.max"
         )
-        cpu, memory, swap, tasks = (await self.sh("sh", "-c", script)).splitlines()
+        cpu, cpus, memory, swap, tasks = (await self.sh("sh", "-c", script)).splitlines()
         quota, period = cpu.split()
         numbers = [None if word == "max" else int(word) for word in (memory, swap, tasks)]
         return ContainerLimits(
             cpu=None if quota == "max" else Cpus(int(quota) * CORE // int(period)),
+            cpu_period_usec=int(period),
             memory=None if numbers[0] is None else Bytes(numbers[0]),
             swap=None if numbers[1] is None else Bytes(numbers[1]),
             tasks=numbers[2],
+            cpus=cpus,
         )
 
 
@@ -89,6 +91,8 @@ def flags(limits: ContainerLimits) -> list[str]:
         found += ["--memory", str(limits.memory), "--memory-swap", str(swap)]
     if limits.tasks is not None:
         found += ["--pids-limit", str(limits.tasks)]
+    if limits.cpus:
+        found += ["--cpuset-cpus", limits.cpus]
     return found
 
 

@@ -23,6 +23,9 @@ SECOND: Final = 1.0
 TRIES: Final = 5
 RELOAD_SECONDS: Final = 6.0
 """PID 1 answers nobody while it reloads, which takes it two seconds on an emulated processor."""
+_CONFIG: Final = (CHECKOUT / "tests/machine/enforcer.toml").read_text()
+SWAPPING: Final = _CONFIG.replace("mem_limit =", 'swap_limit = "64 MiB"\nmem_limit =')
+"""Where nobody may swap, nobody can be kept from it."""
 _log = logging.getLogger(__name__)
 
 _CLAIM: Final = Claim(
@@ -36,6 +39,7 @@ _CLAIM: Final = Claim(
 @mostly_on_one
 def test_every_changed_limit_is_as_it_was_within_a_second(suite: str, lab: Lab) -> None:
     del suite
+    lab.configure(SWAPPING)
     lease = lab.place(_CLAIM)
     assert not repairs(lab), "something is undone that nobody did"
     wait_for_events_alone(lab)
@@ -46,8 +50,7 @@ def test_every_changed_limit_is_as_it_was_within_a_second(suite: str, lab: Lab) 
 
 
 def test_the_list_of_whole_cores_is_kept(lab: Lab) -> None:
-    text = (CHECKOUT / "tests/machine/enforcer.toml").read_text()
-    text = text.replace("reserved = { cpu = 0.5,", "whole_cores = true\nreserved = { cpu = 1,")
+    text = _CONFIG.replace("reserved = { cpu = 0.5,", "whole_cores = true\nreserved = { cpu = 1,")
     text = text.replace("cpu_limit = 1.25", "cpu_limit = 0.8")
     text = text.replace("cpu_guarantee = 1,", "cpu_guarantee = 0.8,")
     lab.configure(calm(text))
@@ -151,6 +154,7 @@ def raw_writes(lab: Lab, lease: LeaseReply) -> list[Change]:
     wanted: list[tuple[str, str]] = [
         (file_of(leaf, "cpu.max"), "max 100000"),
         (file_of(leaf, "cpu.max"), "30000 50000"),
+        (file_of(leaf, "cpu.max"), "40000 50000"),
         (file_of(leaf, "cpu.weight"), "1"),
         (file_of(leaf, "memory.max"), "max"),
         (file_of(leaf, "memory.high"), str(200 * MIB)),
@@ -172,25 +176,45 @@ def raw_writes(lab: Lab, lease: LeaseReply) -> list[Change]:
         (file_of(ROOT, "memory.min"), "0"),
         (f"{scope}/memory.max", "max"),
         (f"{scope}/cpu.max", "max 100000"),
+        (f"{scope}/cpu.max", "8000 10000"),
+        (f"{scope}/memory.high", str(50 * MIB)),
+        (f"{scope}/memory.swap.max", "0"),
         (f"{scope}/pids.max", "7"),
     ]
     return [{"watch": path, "write": text} for path, text in wanted]
 
 
 def commands(lab: Lab, lease: LeaseReply) -> list[Change]:
-    """Return what an admin, or a member of the docker group, might type."""
+    """Return what an admin, or a member of the docker group, might type.
+
+    A list of CPUs is watched by what it comes to: the daemon can name all, not none.
+    """
     leaf = shlex.quote(lease.unit)
     container = lease.container_id or ""
     scope = f"{CGROUPS}/{scope_of(lab, container)}"
+    cpus = f"{scope}/cpuset.cpus.effective"
+    own = f"systemctl set-property --runtime docker-{container}.scope"
     update = f"docker update {container[:12]}"
     memory = file_of(UnitName(lease.unit), "memory.max")
     wanted: list[tuple[str, str]] = [
         (f"{scope}/memory.max", f"{update} --memory=300m --memory-swap=300m"),
         (f"{scope}/cpu.max", f"{update} --cpus=1.7"),
         (f"{scope}/pids.max", f"{update} --pids-limit=9"),
+        (cpus, f"{update} --cpuset-cpus=0"),
+        (cpus, f"{own} AllowedCPUs=1"),
+        (cpus, f"echo 1 > {shlex.quote(scope)}/cpuset.cpus"),
+        (f"{scope}/memory.high", f"{own} MemoryHigh=50M"),
+        (f"{scope}/memory.high", f"systemctl set-property docker-{container}.scope MemoryHigh=60M"),
+        (f"{scope}/memory.swap.max", f"{own} MemorySwapMax=0"),
+        (f"{scope}/memory.swap.max", f"{update} --memory={128 * MIB} --memory-swap={128 * MIB}"),
+        (f"{scope}/cpu.max", f"{own} CPUQuotaPeriodSec=20ms"),
         (memory, f"systemctl set-property --runtime {leaf} MemoryMax=1G"),
         (memory, f"systemctl set-property {leaf} MemoryMax=900M"),
         (file_of(UnitName(lease.unit), "cpu.max"), f"systemctl set-property {leaf} CPUQuota=170%"),
+        (
+            file_of(UnitName(lease.unit), "cpu.max"),
+            f"systemctl set-property --runtime {leaf} CPUQuotaPeriodSec=20ms",
+        ),
         (file_of(ROOT, "memory.max"), "systemctl set-property jupyter.slice MemoryMax=1G"),
         (file_of(ROOT, "cpu.max"), "systemctl set-property --runtime jupyter.slice CPUQuota=9%"),
     ]
@@ -243,7 +267,7 @@ def report(lab: Lab, what: str) -> DriftReply | None:
 
 def wait_for_events_alone(lab: Lab) -> None:
     """Have the daemon tick once a minute, and see nothing left to be done."""
-    lab.configure(calm((CHECKOUT / "tests/machine/enforcer.toml").read_text()))
+    lab.configure(calm(SWAPPING))
     ticks: Callable[[], int] = lambda: lab.client.status().ticks  # noqa: E731 # it is read twice
     lab.guest.run("sleep 2")
     before = ticks()

@@ -105,6 +105,7 @@ def test_what_is_too_long_is_not_sent() -> None:
 def test_every_limit_has_its_property_and_none_is_infinity() -> None:
     assert properties(Limits(cpus="0-1,9"), FIELDS) == {
         "CPUQuotaPerSecUSec": INFINITY,
+        "CPUQuotaPeriodUSec": 100_000,
         "CPUWeight": 100,
         "MemoryMin": 0,
         "MemoryHigh": INFINITY,

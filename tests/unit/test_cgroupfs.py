@@ -260,7 +260,9 @@ def test_a_scope_tells_its_limits_counters_and_oom_score(
     process(proc, 42, SCOPE_PATH, 0)
     (root / SCOPE_PATH / "cgroup.procs").write_text("42\n43\n")
     assert kernel.scope(SCOPE_PATH) == (
-        ContainerLimits(cpu=Cpus(1_500_000), memory=Bytes(1 << 30), swap=Bytes(0), tasks=100),
+        ContainerLimits(
+            cpu=Cpus(1_500_000), memory=Bytes(1 << 30), swap=Bytes(0), tasks=100, cpus="2-3"
+        ),
         Usage(
             cpu_usec=5000,
             throttled_usec=700,
@@ -353,6 +355,24 @@ async def test_a_write_to_a_scope_is_told_with_the_slice_it_lies_in(
 ) -> None:
     change = await take(kernel, root, f"{SCOPE_PATH}/cpu.max", "max 100000\n")
     assert (change.unit, change.file) == (LEAF, "cpu.max")
+
+
+@pytest.mark.parametrize(
+    ("written", "quota", "period"),
+    [("150000 100000", 1_500_000, 100_000), ("15000 10000", 1_500_000, 10_000)],
+)
+def test_a_quota_and_its_period_are_two_limits(
+    root: Path, kernel: CgroupFs, written: str, quota: int, period: int
+) -> None:
+    (root / LEAF_PATH / "cpu.max").write_text(f"{written}\n")
+    limits = kernel.slices()[LEAF].limits
+    assert (limits.cpu_quota, limits.cpu_period_usec) == (quota, period)
+
+
+def test_without_a_quota_a_period_says_nothing(root: Path, kernel: CgroupFs) -> None:
+    (root / LEAF_PATH / "cpu.max").write_text("max 10000\n")
+    limits = kernel.slices()[LEAF].limits
+    assert (limits.cpu_quota, limits.cpu_period_usec) == (None, Limits().cpu_period_usec)
 
 
 @pytest.mark.asyncio

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,34 @@ async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
         await until(lambda: len(controller.published().repairs) == 2)
         told = [(one.what, one.found, one.wanted) for one in controller.published().repairs]
         assert told == [("cpu", "8 cores", "1 core"), ("memory", "9 GiB", "2 GiB")]
+
+
+@pytest.mark.parametrize(
+    ("narrow", "told"),
+    [
+        ({"cpus": "0"}, ("cpus", "0", "0-39")),
+        ({"memory_high": Bytes(GIB)}, ("memory_high", "1 GiB", "no limit")),
+        ({"cpu_period_usec": 10_000}, ("cpu_period_usec", "10000", "100000")),
+    ],
+)
+async def test_a_container_somebody_narrowed_has_all_of_its_lease_again(
+    narrow: dict[str, Any], told: tuple[str, str, str]
+) -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        _, container = await placed(lab, controller)
+        await controller.tick()
+        scope = lab.world.cgroups.scopes[container]
+        before = scope.limits
+        lab.world.kernel.write_scope(container, replace(before, **narrow))
+        await until(lambda: bool(controller.published().repairs))
+        assert [(one.what, one.found, one.wanted) for one in controller.published().repairs] == [
+            told
+        ]
+        assert replace(scope.limits, cpus="") == before
+        # a list of all CPUs is told to whoever had another, and to nobody else
+        wanted = "0-39" if "cpus" in narrow else ""
+        assert scope.limits.cpus == lab.world.docker.updates[-1][1].cpus == wanted
 
 
 async def test_what_changes_while_docker_mends_a_container_is_mended_at_once_too() -> None:

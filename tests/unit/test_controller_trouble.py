@@ -207,7 +207,7 @@ async def test_a_user_is_told_of_a_lowered_swap_limit_too() -> None:
         await controller.reload()
         await controller.tick()
         assert lab.limits(LEAF).swap_max == GIB
-        reply = (await api.lease(_call(lease.id))).reply
+        reply = (await api.lease(call(lease_id=lease.id))).reply
         assert isinstance(reply, LeaseReply)
         assert reply.notes[-1] == "the swap limit of 256 MiB waits until less is used"
         again, new = await controller.claim(TINY)

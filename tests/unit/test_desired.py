@@ -212,20 +212,23 @@ def test_an_io_weight_that_nobody_wants_any_more_goes_back_to_the_kernels(
 def test_nothing_of_a_slices_own_is_lost_where_its_weight_and_floor_are_added() -> None:
     every = replace(SMALL, mem_throttle=gib(1), swap_limit=gib(1), tasks_limit=200, io_weight=300)
     full = config(every, LARGE, whole_cores=True)
-    world = World(config=full, live=(ALICE, BOB), kept=(), observed=NOBODY, totals=TOTALS)
+    own = Limits(memory_min=gib(1), cpu_period_usec=20_000)
+    left = Cgroup(unit=user_slice("small", "gone"), limits=own, usage=Usage(), populated=False)
+    seen = observed([left])
+    world = World(config=full, live=(ALICE, BOB), kept=(), observed=seen, totals=TOTALS)
     capped = Contention(caps={BOB.unit: cpus(1)})
-    found = desired(full, world.live, NOBODY, totals=TOTALS, contention=capped).slices
+    found = desired(full, world.live, seen, totals=TOTALS, contention=capped).slices
     set_somewhere: set[str] = set()
-    for unit, own in slice_tree(world, frozenset()).items():
+    for unit, one in slice_tree(world, frozenset()).items():
         made = found[unit]
         added = replace(
-            own.limits,
-            cpu_quota=cpus(1) if unit == BOB.unit else own.limits.cpu_quota,
+            one.limits,
+            cpu_quota=cpus(1) if unit == BOB.unit else one.limits.cpu_quota,
             cpu_weight=made.limits.cpu_weight,
             memory_min=made.limits.memory_min,
             io_weight=made.limits.io_weight,
         )
-        assert made == replace(own, limits=added, capped=unit == BOB.unit)
+        assert made == replace(one, limits=added, capped=unit == BOB.unit)
         set_somewhere |= {
             field.name
             for value in (made, made.limits)

@@ -361,6 +361,7 @@ async def test_a_container_whose_limit_is_a_quota_gets_a_quota(tmp_path: Path) -
         ({"PidsLimit": 0}, ContainerLimits()),
         ({"PidsLimit": -1}, ContainerLimits()),
         ({"PidsLimit": 100}, ContainerLimits(tasks=100)),
+        ({"CpusetCpus": "0-2"}, ContainerLimits(cpus="0-2")),
         ({"NanoCpus": "1", "Memory": True, "PidsLimit": 1.5}, ContainerLimits()),
     ],
 )
@@ -383,6 +384,11 @@ def test_memory_is_always_updated_together_with_swap() -> None:
         "MemorySwap": -1,
         "PidsLimit": -1,
     }
+
+
+def test_a_list_of_cpus_is_updated_where_there_is_one_to_set() -> None:
+    body = update_body(ContainerLimits(tasks=5, cpus="0-3"), by_quota=False)
+    assert body == {"PidsLimit": 5, "CpusetCpus": "0-3"}
 
 
 @pytest.mark.parametrize(

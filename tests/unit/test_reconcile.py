@@ -320,14 +320,18 @@ def _wish_in(world: Observed) -> Desired:
 
 
 def test_a_scope_is_mended_through_docker_and_runcs_rounding_is_no_drift() -> None:
-    right = ContainerLimits(cpu=cpus(2.009), memory=gib(4))
-    world = _with_container(right, score=-250)
-    assert act(_wish_in(world), world) == ()
+    right = ContainerLimits(cpu=cpus(2.009), memory=gib(4), cpus="0-7")
+    for fine in (right, replace(right, cpus="")):
+        world = _with_container(fine, score=-250)
+        assert act(_wish_in(world), world) == ()
     for wrong in (
         replace(right, cpu=cpus(2.01)),
         replace(right, cpu=None),
         replace(right, memory=gib(5)),
         replace(right, tasks=5),
+        replace(right, cpu_period_usec=10_000),
+        replace(right, cpus="0"),
+        replace(right, memory_high=gib(1)),
     ):
         world = _with_container(wrong, score=-250)
         wanted = _wish_in(world)
@@ -653,6 +657,19 @@ def test_a_scope_keeps_its_swap_while_its_leaf_does() -> None:
         assert (update.limits.memory, update.limits.swap) == (gib(4), kept)
 
 
+def test_a_scope_has_the_swap_that_its_leaf_has() -> None:
+    def acting(found: Bytes | None) -> tuple[Action, ...]:
+        kernel = ContainerLimits(cpu=cpus(2), memory=gib(4), swap=found)
+        box = replace(container("box", ALICE), kernel=kernel, oom_score_adj=-250)
+        wanted = _swapping(1, box)
+        return act(wanted, observed(as_desired(wanted), [box]), known_of(wanted))
+
+    assert [acting(found) for found in (None, gib(2), gib(1))] == [()] * 3
+    (update,) = acting(gib(0.5))
+    assert isinstance(update, UpdateContainer)
+    assert (update.limits.swap, update.cause) == (gib(1), Cause.DRIFT)
+
+
 def test_a_scope_waits_with_its_leaf() -> None:
     box = replace(
         container("box", ALICE),
@@ -697,6 +714,16 @@ def test_a_container_outside_is_not_killed_by_its_first_limit_either(where: str)
     for used in (1, None):
         wanted, world = _outside(used, where)
         assert [type(one) for one in ease(wanted, world, Known()).actions] == [UpdateContainer]
+
+
+def test_on_which_cpus_a_container_outside_runs_is_its_owners_business() -> None:
+    _, world = _outside(1)
+    (box,) = (world.containers or {}).values()
+    limits = ContainerLimits(cpu=cpus(1), memory=gib(2), tasks=1000)
+    its_own = replace(limits, cpus="3", memory_high=gib(1))
+    world = replace(world, containers={box.id: replace(box, kernel=its_own)})
+    wanted = replace(desired(CONFIG, [], world, totals={}), reports=())
+    assert act(wanted, world) == ()
 
 
 def test_a_container_outside_whose_limit_somebody_raised_is_held_to_it_as_soon_as_it_fits() -> None:

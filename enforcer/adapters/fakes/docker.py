@@ -132,7 +132,8 @@ class FakeDocker:
     def change(self, container_id: str, limits: ContainerLimits) -> None:
         """``docker update``: of what is None, CPU and memory stay; the limit of tasks goes.
 
-        Swap counts with memory only, and dockerd believes that its limit goes too: it does not.
+        Swap counts with memory only, and dockerd believes that its limit goes too: it does not. Of
+        memory.high it knows nothing.
         """
         container = self._containers[container_id]
         before = container.docker
@@ -141,12 +142,18 @@ class FakeDocker:
             memory=before.memory if limits.memory is None else limits.memory,
             swap=before.swap if limits.memory is None else limits.swap,
             tasks=limits.tasks,
+            cpus=limits.cpus or before.cpus,
         )
         self._containers[container_id] = replace(container, docker=after)
         scope = self._cgroups.scopes.get(container_id)
         if scope is not None:
             swap = scope.limits.swap if after.swap is None else after.swap
-            scope.limits = replace(after, swap=swap)
+            scope.limits = replace(
+                after,
+                swap=swap,
+                memory_high=scope.limits.memory_high,
+                cpus=limits.cpus or scope.limits.cpus,
+            )
             self._cgroups.tell(scope.slice, "memory.max")
         self._tell(container_id)
 

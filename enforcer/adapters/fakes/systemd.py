@@ -59,12 +59,12 @@ class FakeSystemd:
         return True
 
     async def set_scope_limits(self, scope: str, limits: ContainerLimits) -> bool:
-        """Set a container's own limits but that of swap; False if it does not run."""
+        """Set a container's own limits; False if it does not run."""
         self.calls.append(Call("set_scope_limits", UnitName(scope.rpartition("/")[2])))
         await self.trouble.pass_through()
         for one in self._cgroups.scopes.values():
             if one.path == scope:
-                one.limits = replace(limits, swap=one.limits.swap)
+                one.limits = replace(limits, cpus=limits.cpus or one.limits.cpus)
                 self._cgroups.tell(one.slice, "memory.max")
                 return True
         return False

@@ -18,6 +18,7 @@ one's own: ``{"jupyter.slice": {"limits": Limits(...), "jupyter-engine.slice": {
 
 FILES: Final = {
     "cpu_quota": "cpu.max",
+    "cpu_period_usec": "cpu.max",
     "cpu_weight": "cpu.weight",
     "memory_min": "memory.min",
     "memory_high": "memory.high",

@@ -24,7 +24,13 @@ from tests.bench.inside.common import CGROUPS, Row, Socket, fill, promised, repo
 
 _ROUNDS = 7
 _CALM_SECONDS = 2.5
-_SIGNATURES = {b"CPUWeight": b"t", b"MemoryMin": b"t", b"IOWeight": b"t", b"AllowedCPUs": b"ay"}
+_SIGNATURES = {
+    b"AllowedCPUs": b"ay",
+    b"CPUQuotaPeriodUSec": b"t",
+    b"CPUWeight": b"t",
+    b"IOWeight": b"t",
+    b"MemoryMin": b"t",
+}
 _LIMITS = Limits(
     cpu_quota=Cpus(50_000),
     cpu_weight=12,

@@ -72,7 +72,9 @@ def seal(placement: PlacementReply = PLACEMENT, **arguments: object) -> dict[str
 
 @given(
     asked=st.dictionaries(
-        st.sampled_from([*OWN, "CpuQuota", "CpuPeriod", "CpuShares", "MemoryReservation"]),
+        st.sampled_from(
+            [*OWN, "CpuQuota", "CpuPeriod", "CpuShares", "CpusetCpus", "MemoryReservation"]
+        ),
         st.integers() | st.text(),
     )
 )
