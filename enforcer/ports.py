@@ -6,7 +6,7 @@ Every method that leaves the process ends within its adapter's timeout, with an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -87,10 +87,6 @@ class Systemd(Protocol):
 
     async def service_cgroup(self, service: str) -> str | None:
         """Return the cgroup of a service below the mount point; None when it does not run."""
-        ...
-
-    async def loaded_slices(self) -> Collection[UnitName]:
-        """Return the slices PID 1 knows whose names begin with ``jupyter``."""
         ...
 
 

@@ -68,10 +68,6 @@ class SystemBus:
     def __init__(self) -> None:
         self._bus: DBus | None = None
 
-    def ping(self) -> None:
-        """Return if PID 1 answers."""
-        self._call(b"GetUnit", apply_signature(b"s", [b"-.slice"]))
-
     def start_transient(self, unit: str, properties: Mapping[str, object]) -> None:
         """Make and start a transient unit; EXISTS if there is one."""
         arguments = apply_signature(b"ss", [unit.encode(), b"fail"])
@@ -103,12 +99,6 @@ class SystemBus:
             lambda bus: bus.get_property(_SYSTEMD, path, _SERVICE, b"ControlGroup", b"s")
         )
         return os.fsdecode(found) or None
-
-    def list_active(self, pattern: str) -> list[str]:
-        """Return the names of the active units that match."""
-        states_and_patterns = apply_signature(b"asas", [[b"active"], [pattern.encode()]])
-        units = self._call(b"ListUnitsByPatterns", states_and_patterns)
-        return [os.fsdecode(unit[0]) for unit in units]
 
     def _call(self, method: bytes, arguments: list[Any]) -> Any:  # noqa: ANN401  # D-Bus's own types
         return self._with_bus(

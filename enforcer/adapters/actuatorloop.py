@@ -29,10 +29,6 @@ class CallError(Exception):
 class Bus(Protocol):
     """PID 1's methods, as far as they are needed. All block, all raise CallError."""
 
-    def ping(self) -> None:
-        """Return if PID 1 answers."""
-        ...
-
     def start_transient(self, unit: str, properties: Mapping[str, object]) -> None:
         """Make and start a transient unit; EXISTS if there is one."""
         ...
@@ -57,21 +53,15 @@ class Bus(Protocol):
         """Return a service's cgroup; None when it does not run."""
         ...
 
-    def list_active(self, pattern: str) -> list[str]:
-        """Return the names of the active units that match."""
-        ...
-
 
 _CALLS: Final = frozenset(
     {
-        "ping",
         "start_transient",
         "set_properties",
         "start",
         "stop",
         "revert",
         "control_group",
-        "list_active",
     }
 )
 

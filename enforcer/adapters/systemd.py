@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from enforcer.adapters.properties import ACCOUNTING, FIELDS, disagreeing, proper
 from enforcer.adapters.wire import DISCONNECTED, EXISTS, NO_SUCH_UNIT, TIMEOUT, Reply
 from enforcer.errors import UnavailableError
 from enforcer.model import ContainerLimits, Limits
-from enforcer.names import ROOT, UnitName, cgroup_path
+from enforcer.names import UnitName, cgroup_path
 from enforcer.ports import SliceSpec
 
 log = logging.getLogger(__name__)
@@ -179,23 +179,6 @@ class SystemdActuator:
             reply = await self._ask("control_group", service=service)
         _check(reply, service)
         return reply.result.strip("/") if isinstance(reply.result, str) else None
-
-    async def loaded_slices(self) -> Collection[UnitName]:
-        """Return the active slices whose names begin with ``jupyter``, as PID 1 knows them."""
-        async with self._deadline():
-            reply = await self._ask("list_active", pattern=ROOT.replace(".", "*."))
-        _check(reply, "the slices")
-        found = reply.result if isinstance(reply.result, list) else []
-        return frozenset(UnitName(str(unit)) for unit in found)
-
-    async def ping(self) -> None:
-        """Return if PID 1 answers.
-
-        Raises:
-            UnavailableError: it does not.
-        """
-        async with self._deadline():
-            _check(await self._ask("ping"), "PID 1")
 
     async def close(self) -> None:
         """End the actuator process."""

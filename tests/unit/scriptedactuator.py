@@ -32,9 +32,6 @@ class Directories:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def ping(self) -> None:
-        """Answer."""
-
     def start_transient(self, unit: str, properties: Mapping[str, object]) -> None:
         self._behave(unit)
         if self._directory(unit).is_dir() or "fragment" in unit:
@@ -69,9 +66,6 @@ class Directories:
 
     def control_group(self, service: str) -> str | None:
         return f"/system.slice/{service}" if service == "docker.service" else None
-
-    def list_active(self, pattern: str) -> list[str]:
-        return sorted(path.name for path in self._root.rglob(pattern))
 
     def _directory(self, unit: str) -> Path:
         return self._root / cgroup_path(UnitName(unit))

@@ -81,7 +81,7 @@ def test_an_error_survives_the_line_without_its_excess() -> None:
         b"[1]\n",
         b"\xff\n",
         b"[" * 10_000 + b"\n",
-        b'{"id":"1","call":"ping","arguments":{},"result":null}\n',
+        b'{"id":"1","call":"start","arguments":{},"result":null}\n',
         b" " * MAX_REPLY + b"{}\n",
     ],
 )
@@ -152,9 +152,6 @@ def test_every_other_difference_is_a_disagreement() -> None:
 class Recording:
     """A bus that says yes to all but one unit."""
 
-    def ping(self) -> None:
-        """Answer."""
-
     def start_transient(self, unit: str, properties: Mapping[str, object]) -> None:
         raise CallError(EXISTS, f"{unit} with {len(properties)} properties exists")
 
@@ -170,9 +167,6 @@ class Recording:
     def control_group(self, service: str) -> str | None:
         return service
 
-    def list_active(self, pattern: str) -> list[str]:
-        return [pattern]
-
 
 def ask(*requests: Request) -> list[Reply]:
     replies = io.BytesIO()
@@ -184,13 +178,13 @@ def test_requests_are_answered_in_order_and_errors_do_not_end_it() -> None:
     replies = ask(
         Request(id=1, call="start_transient", arguments={"unit": A, "properties": {}}),
         Request(id=2, call="set_properties", arguments={"unit": A, "properties": {}, "runtime": 1}),
-        Request(id=3, call="ping", arguments={"surplus": 1}),
+        Request(id=3, call="control_group", arguments={"surplus": 1}),
         Request(id=4, call="__init__"),
-        Request(id=5, call="ping"),
-        Request(id=6, call="list_active", arguments={"pattern": "x"}),
+        Request(id=5, call="start", arguments={"unit": A}),
+        Request(id=6, call="control_group", arguments={"service": "x"}),
     )
     assert [reply.error for reply in replies] == [EXISTS, REFUSED, REFUSED, REFUSED, "", ""]
-    assert replies[5] == Reply(id=6, result=["x"])
+    assert replies[5] == Reply(id=6, result="x")
 
 
 def test_a_line_that_is_no_request_ends_it() -> None:
@@ -365,12 +359,9 @@ async def test_what_is_on_disk_is_looked_up_there(commands: Commands) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_pid_1_knows_is_told(client: SystemdActuator) -> None:
-    await client.create_slice(spec(A))
-    assert await client.loaded_slices() == {ROOT, A}
+async def test_where_a_service_runs_is_told(client: SystemdActuator) -> None:
     assert await client.service_cgroup("docker.service") == "system.slice/docker.service"
     assert await client.service_cgroup("nothing.service") is None
-    await client.ping()
 
 
 @pytest.mark.asyncio
@@ -385,7 +376,7 @@ async def test_a_refusal_is_an_error_with_systemds_own_words(client: SystemdActu
 async def test_after_a_crash_in_the_middle_of_a_call_the_next_call_works(
     client: SystemdActuator, commands: Commands, trouble: str
 ) -> None:
-    await client.ping()
+    await client.service_cgroup("docker.service")
     with pytest.raises(UnavailableError) as caught:
         await client.create_slice(spec(f"jupyter-{trouble}.slice"))
     assert caught.value.code == "systemd.unavailable"
@@ -402,7 +393,7 @@ async def test_an_actuator_that_hangs_is_killed_and_the_next_call_works(
         await hasty.create_slice(spec("jupyter-hang.slice"))
     assert caught.value.code == "systemd.timeout"
     assert time.monotonic() - begin < 3
-    await hasty.ping()
+    await hasty.service_cgroup("docker.service")
     assert commands.started == 2
 
 
@@ -415,7 +406,7 @@ async def test_a_call_that_waits_behind_slow_ones_does_not_kill_them(
     assert results[0] is None
     assert isinstance(results[-1], UnavailableError)
     assert commands.started == 1
-    await hasty.ping()
+    await hasty.service_cgroup("docker.service")
 
 
 @pytest.mark.asyncio
@@ -425,18 +416,18 @@ async def test_an_actuator_that_never_lives_is_not_started_again_and_again(
     commands.stillborn = True
     for _ in range(20):
         with pytest.raises(UnavailableError):
-            await client.ping()
+            await client.service_cgroup("docker.service")
     assert commands.started <= 4
     commands.stillborn = False
     await asyncio.sleep(1)
-    await client.ping()
+    await client.service_cgroup("docker.service")
 
 
 @pytest.mark.asyncio
 async def test_an_actuator_that_cannot_be_run_is_an_error(tmp_path: Path) -> None:
     client = SystemdActuator(tmp_path, command=lambda: ["/nonexistent/python"])
     with pytest.raises(UnavailableError) as caught:
-        await client.ping()
+        await client.service_cgroup("docker.service")
     assert caught.value.code == "systemd.unavailable"
     await client.close()
 

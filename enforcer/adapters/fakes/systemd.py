@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,7 +10,7 @@ from enforcer.adapters.fakes.docker import FakeDocker
 from enforcer.adapters.fakes.tree import CgroupTree
 from enforcer.adapters.fakes.trouble import Trouble
 from enforcer.model import ContainerLimits, Limits
-from enforcer.names import ENGINE, ROOT, UnitName, cgroup_path
+from enforcer.names import ENGINE, UnitName, cgroup_path
 from enforcer.ports import SliceSpec
 
 _SERVICES: Final = ("docker.service", "containerd.service")
@@ -86,11 +86,3 @@ class FakeSystemd:
         """Return the cgroup of a service; None when it does not run."""
         await self.trouble.pass_through()
         return self.services.get(service)
-
-    async def loaded_slices(self) -> Collection[UnitName]:
-        """Return the slices below jupyter.slice, itself included."""
-        await self.trouble.pass_through()
-        stem = ROOT.removesuffix(".slice")
-        return frozenset(
-            unit for unit in self._cgroups.slices if unit == ROOT or unit.startswith(f"{stem}-")
-        )
