@@ -7,51 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from enforcer.excess import excesses
-from enforcer.history import throttled_share
-from enforcer.model import Cgroup, Lease, LeaseState, Published, Rights, Usage
-from enforcer.names import ROOT, UnitName, ancestors
-from enforcer.places import Kind, Place, find, places, promised_below, say_cores, server_title
-from enforcer.quantities import Bytes, Cpus, format_bytes, format_cpus
-from enforcer.room import NOTHING
+from enforcer.levels import THROTTLED, LevelState, binding, level_states, percent, say_times
+from enforcer.model import Hold, Lease, LeaseState, Published, Rights
+from enforcer.names import ancestors
+from enforcer.places import find, say_cores, server_title
+from enforcer.quantities import format_bytes, format_cpus
 
-_THROTTLED: Final = 0.02
-"""Less than this share of the periods is no finding."""
 _WAITING: Final = 0.10
 """With less CPU pressure than this a server has what it wants."""
-_FULL: Final = 0.95
-"""A level whose working set is above this share of its limit is full."""
 _MET: Final = 0.95
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelState:
-    """One level in the last tick. throttled: share of the periods in which its own quota ran out.
-
-    cpu_cap: a cap in force below the limit. oom_own: how often its own memory limit was hit since
-    it was made; oom_now: in the last tick.
-    """
-
-    unit: UnitName
-    title: str
-    cpu_limit: Cpus | None
-    cpu_cap: Cpus | None
-    cpu_used: Cpus
-    cpu_guarantee: Cpus
-    mem_limit: Bytes | None
-    mem_used: Bytes
-    mem_guarantee: Bytes
-    throttled: float
-    cpu_pressure: float
-    memory_pressure: float
-    oom_own: int
-    oom_now: int
-    binds: bool = False
-    sentence: str = ""
-
-    @property
-    def full(self) -> bool:
-        """Its memory is nearly all in use, page cache apart."""
-        return self.mem_limit is not None and self.mem_used >= self.mem_limit * _FULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +42,7 @@ class Explanation:
     @property
     def binding(self) -> LevelState | None:
         """The level that holds it back now."""
-        return next((level for level in self.levels if level.binds), None)
+        return binding(self.levels)
 
 
 def explain(published: Published, rights: Rights, user: str, server: str) -> Explanation:
@@ -87,7 +51,7 @@ def explain(published: Published, rights: Rights, user: str, server: str) -> Exp
     mine = [one for one in published.leases if one.user == user]
     above = excesses(mine, {user: (rights.cpu_total, rights.mem_total)})
     of_total = tuple(one.sentence for one in above)
-    told = Explanation(
+    known = Explanation(
         user=user,
         server=server,
         lease=lease,
@@ -97,23 +61,21 @@ def explain(published: Published, rights: Rights, user: str, server: str) -> Exp
         rights=explain_rights(rights),
     )
     if lease is None:
-        return told
+        return known
     if lease.state is LeaseState.QUEUED:
         summary = f"{server_title(user, server)} waits in the queue"
-        return replace(told, summary=summary, sentences=(*lease.notes, *of_total))
-    levels = _levels(published, lease)
-    leaf = levels[0]
-    binding = _binding(levels)
-    levels = tuple(_told(level, leaf, binds=level is binding) for level in levels)
+        return replace(known, summary=summary, sentences=(*lease.notes, *of_total))
+    levels = level_states(published, lease)
     sentences = (
         *_retired(published, lease),
         *_caps(levels),
-        _cpu_guarantee(lease, leaf),
-        _memory_guarantee(published, lease, leaf),
+        _cpu_guarantee(lease, levels[0]),
+        _memory_guarantee(published, lease, levels[0]),
         *lease.notes,
         *of_total,
     )
-    return replace(told, summary=_summary(lease, leaf, binding), sentences=sentences, levels=levels)
+    summary = _summary(lease, levels)
+    return replace(known, summary=summary, sentences=sentences, levels=levels)
 
 
 def explain_rights(rights: Rights) -> tuple[Right, ...]:
@@ -136,112 +98,46 @@ def explain_rights(rights: Rights) -> tuple[Right, ...]:
     )
 
 
-def _levels(published: Published, lease: Lease) -> tuple[LevelState, ...]:
-    known = places(published.config, published.leases)
-    promised = promised_below(published.leases)
-    levels = []
-    for unit in (lease.unit, *ancestors(lease.unit)):
-        place = known.get(unit, Place(kind=Kind.UNKNOWN, title=unit))
-        guarantee = promised.get(unit, NOTHING)
-        cap = published.caps.get(unit)
-        cgroup = published.observed.cgroups.get(unit)
-        rate = published.rates.get(unit)
-        then, now = _usages(published, unit, cgroup)
-        limit = lease.grant.cpu_limit if unit == lease.unit else _cpu_limit(published, unit)
-        levels.append(
-            LevelState(
-                unit=unit,
-                title=place.title,
-                cpu_limit=limit,
-                cpu_cap=cap if cap is not None and (limit is None or cap < limit) else None,
-                cpu_used=rate.cpu if rate else Cpus(0),
-                cpu_guarantee=Cpus(guarantee.cpu),
-                mem_limit=_mem_limit(published, unit, cgroup),
-                mem_used=now.working_set,
-                mem_guarantee=Bytes(guarantee.memory),
-                throttled=throttled_share(then, now),
-                cpu_pressure=rate.cpu_pressure if rate else 0.0,
-                memory_pressure=rate.memory_pressure if rate else 0.0,
-                oom_own=now.oom_local,
-                oom_now=max(0, now.oom_local - then.oom_local),
-            )
-        )
-    return tuple(levels)
-
-
-def _usages(published: Published, unit: UnitName, cgroup: Cgroup | None) -> tuple[Usage, Usage]:
-    """Return the counters before and after the last tick; at first they are the same."""
-    if cgroup is None:
-        return Usage(), Usage()
-    before = published.previous.cgroups.get(unit) if published.previous else None
-    return before.usage if before else cgroup.usage, cgroup.usage
-
-
-def _cpu_limit(published: Published, unit: UnitName) -> Cpus | None:
-    """Return what is desired, not a cap in force; whole cores are a limit too."""
-    desired = published.desired.slices.get(unit)
-    cgroup = published.observed.cgroups.get(unit)
-    limits = desired.limits if desired else cgroup.limits if cgroup else None
-    quota = limits.cpu_quota if limits else None
-    return published.config.quota.cpu if quota is None and unit == ROOT else quota
-
-
-def _mem_limit(published: Published, unit: UnitName, cgroup: Cgroup | None) -> Bytes | None:
-    """Return what the kernel holds, which a lowered limit may not have reached yet."""
-    if cgroup is not None:
-        return cgroup.limits.memory_max
-    desired = published.desired.slices.get(unit)
-    return desired.limits.memory_max if desired else None
-
-
-def _binding(levels: Sequence[LevelState]) -> LevelState | None:
-    """Choose what hurts most: a kill in the last tick, a quota that ran out, full memory."""
-    killed = next((level for level in levels if level.oom_now), None)
-    if killed is not None:
-        return killed
-    throttled = max(levels, key=lambda level: level.throttled)
-    # A quota above that ran out holds back only those who had something to run.
-    if throttled.throttled >= _THROTTLED and (
-        throttled is levels[0] or levels[0].cpu_pressure >= _THROTTLED
-    ):
-        return throttled
-    return next((level for level in levels if level.full), None)
-
-
-def _summary(lease: Lease, leaf: LevelState, binding: LevelState | None) -> str:
+def _summary(lease: Lease, levels: Sequence[LevelState]) -> str:
+    leaf = levels[0]
     who = server_title(lease.user, lease.server)
     if lease.state is LeaseState.PENDING:
         return f"{who} has its place, its container has not started yet"
-    if binding is None:
+    level = binding(levels)
+    if level is None:
         if leaf.cpu_pressure >= _WAITING:
             return f"no limit holds {who} back: it shares busy CPUs by weight"
         return f"nothing holds {who} back"
-    owner = "its own" if binding is leaf else f"{binding.title}'s"
-    if binding.oom_now:
+    owner = "its own" if level is leaf else f"{level.title}'s"
+    if level.hold is Hold.KILL:
         return f"{owner} memory limit was hit in the last tick: a process in it was killed"
-    if binding.throttled >= _THROTTLED:
-        quota = "cap" if binding.cpu_cap is not None else "quota"
-        return f"{owner} CPU {quota} throttled it {_percent(binding.throttled)} of the last tick"
-    limit = format_bytes(binding.mem_limit or 0)
-    return f"{owner} memory is full: {format_bytes(binding.mem_used)} of {limit}"
+    if level.hold is Hold.TASKS:
+        return f"{owner} {_tasks(level)}"
+    if level.hold is Hold.MEMORY_THROTTLE:
+        return f"{owner} {_throttle(level, leaf)}"
+    if level.hold is Hold.CPU:
+        quota = "cap" if level.cpu_cap is not None else "quota"
+        return f"{owner} CPU {quota} throttled it {percent(level.throttled)} of the last tick"
+    limit = format_bytes(level.mem_limit or 0)
+    swap = ", and so is its swap" if level.swap_full else ""
+    return f"{owner} memory is full: {format_bytes(level.mem_used)} of {limit}{swap}"
 
 
-def _told(level: LevelState, leaf: LevelState, *, binds: bool) -> LevelState:
-    """Add the sentence, and whether it is this level that binds."""
-    cpu = say_cores(level.cpu_used)
-    if level.cpu_limit is not None:
-        cpu = f"{format_cpus(level.cpu_used)} of {say_cores(level.cpu_limit)}"
-    memory = format_bytes(level.mem_used)
-    if level.mem_limit is not None:
-        memory += f" of {format_bytes(level.mem_limit)}"
-    parts = [f"{level.title}: {cpu} and {memory} in use"]
-    if level.throttled >= _THROTTLED:
-        whom = "it" if level is leaf else "all below"
-        parts.append(f"its quota held {whom} back {_percent(level.throttled)} of the last tick")
-    if level.oom_own:
-        times = "once" if level.oom_own == 1 else f"{level.oom_own} times"
-        parts.append(f"its memory limit was hit {times}")
-    return replace(level, binds=binds, sentence="; ".join(parts))
+def _tasks(level: LevelState) -> str:
+    said = f"limit of {level.tasks_limit} processes and threads is reached"
+    if not level.forks_refused:
+        return f"{said}: no further one can start"
+    return f"{said}: {level.forks_refused} more were refused in the last tick"
+
+
+def _throttle(level: LevelState, leaf: LevelState) -> str:
+    said = (
+        f"memory throttle of {format_bytes(level.mem_throttle or 0)} slowed it down: it waited for"
+        f" memory {percent(leaf.memory_pressure)} of the last tick"
+    )
+    if not level.throttle_hits:
+        return said
+    return f"{said}, and hit the throttle {say_times(level.throttle_hits)}"
 
 
 def _retired(published: Published, lease: Lease) -> tuple[str, ...]:
@@ -267,7 +163,7 @@ def _cpu_guarantee(lease: Lease, leaf: LevelState) -> str:
     said = f"of its guaranteed {say_cores(promised)} it used {format_cpus(leaf.cpu_used)}"
     if leaf.cpu_used >= promised * _MET:
         return f"{said}: met"
-    if leaf.cpu_pressure < _WAITING and leaf.throttled < _THROTTLED:
+    if leaf.cpu_pressure < _WAITING and leaf.throttled < THROTTLED:
         return f"{said} and wanted no more: met"
     return f"{said} and wanted more: not met in the last tick"
 
@@ -286,7 +182,3 @@ def _memory_guarantee(published: Published, lease: Lease, leaf: LevelState) -> s
         return f"its guaranteed {format_bytes(promised)} are not protected yet at {bare[0]}"
     used = min(leaf.mem_used, promised)
     return f"of its guaranteed {format_bytes(promised)} it uses {format_bytes(used)}: protected"
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %"

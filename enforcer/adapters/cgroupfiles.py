@@ -34,7 +34,12 @@ without memory.current's having moved."""
 SCOPE_COUNTERS: Final = ("cpu.stat", "memory.current", "pids.current")
 """Of a container only what the leaf above it does not tell."""
 
-EVENT_COUNTS: Final = ("memory.events", "memory.events.local")
+EVENT_COUNTS: Final = (
+    "memory.events",
+    "memory.events.local",
+    "pids.events",
+    "pids.events.local",
+)
 """A cgroup at its limit moves these a hundred times a second, on every level above it too."""
 
 NOTIFIED: Final = (CGROUP_EVENTS, *EVENT_COUNTS)
@@ -113,8 +118,12 @@ def _memory_events(raw: bytes) -> Mapping[str, int]:
     return {
         "oom_kills": events[b"oom_kill"],
         "oom_events": events[b"oom"],
-        "memory_high_events": events[b"high"],
     }
+
+
+def _memory_events_local(raw: bytes) -> Mapping[str, int]:
+    events = parse_keyed(raw)
+    return {"oom_local": events[b"oom"], "memory_high_local": events[b"high"]}
 
 
 def _memory_pressure(raw: bytes) -> Mapping[str, int]:
@@ -130,10 +139,12 @@ USAGE_PARSERS: Final[Mapping[str, Callable[[bytes], Mapping[str, int]]]] = {
     "memory.swap.current": lambda raw: {"swap_current": int(raw)},
     "memory.stat": lambda raw: {"memory_inactive_file": parse_inactive_file(raw)},
     "memory.events": _memory_events,
-    "memory.events.local": lambda raw: {"oom_local": parse_keyed(raw)[b"oom"]},
+    "memory.events.local": _memory_events_local,
     "memory.pressure": _memory_pressure,
     "io.pressure": lambda raw: {"io_pressure_usec": parse_pressure(raw)[0]},
     "pids.current": lambda raw: {"tasks": int(raw)},
+    "pids.events": lambda raw: {"forks_refused": parse_keyed(raw)[b"max"]},
+    "pids.events.local": lambda raw: {"forks_refused_local": parse_keyed(raw)[b"max"]},
     "cgroup.events": lambda raw: {"populated": parse_keyed(raw)[b"populated"]},
 }
 """File → what it says, by the names of Usage's fields; and ``populated``, which is Cgroup's."""
@@ -160,11 +171,13 @@ FIELDS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "memory.peak": ("memory_peak",),
     "memory.swap.current": ("swap_current",),
     "memory.stat": ("memory_inactive_file",),
-    "memory.events": ("oom_kills", "oom_events", "memory_high_events"),
-    "memory.events.local": ("oom_local",),
+    "memory.events": ("oom_kills", "oom_events"),
+    "memory.events.local": ("oom_local", "memory_high_local"),
     "memory.pressure": ("memory_pressure_usec", "memory_pressure_full_usec"),
     "io.pressure": ("io_pressure_usec",),
     "pids.current": ("tasks",),
+    "pids.events": ("forks_refused",),
+    "pids.events.local": ("forks_refused_local",),
     "cgroup.events": ("populated",),
     **{name: tuple(fields) for name, fields in LIMIT_FIELDS.items()},
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from enforcer.api import types
-from enforcer.explain import Explanation, LevelState
+from enforcer.explain import Explanation
+from enforcer.levels import LevelState
 from enforcer.model import (
     Lease,
     Placement,
@@ -203,12 +204,20 @@ def _level(level: LevelState) -> types.LevelReply:
         cpu_used=cores(level.cpu_used),
         cpu_guarantee=cores(level.cpu_guarantee),
         mem_limit=level.mem_limit,
+        mem_throttle=level.mem_throttle,
         mem_used=level.mem_used,
         mem_guarantee=level.mem_guarantee,
+        swap_limit=level.swap_limit,
+        swap_used=level.swap_used,
+        tasks_limit=level.tasks_limit,
+        tasks=level.tasks,
         throttled=level.throttled,
         cpu_pressure=level.cpu_pressure,
         memory_pressure=level.memory_pressure,
         oom_own=level.oom_own,
+        throttle_hits=level.throttle_hits,
+        forks_refused=level.forks_refused,
         binds=level.binds,
+        hold=level.hold,
         sentence=level.sentence,
     )

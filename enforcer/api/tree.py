@@ -49,6 +49,7 @@ def _slice(
         used=types.Amount(cpu=rate.cpu / CORE if rate else 0.0, memory=usage.working_set),
         memory_peak=usage.memory_peak,
         swap=usage.swap_current,
+        tasks_limit=limits.tasks_max,
         tasks=usage.tasks,
         throttled=rate.throttled if rate else 0.0,
         cpu_pressure=rate.cpu_pressure if rate else 0.0,

@@ -22,7 +22,7 @@ from enforcer.api.fields import (
     ServerName,
     UserName,
 )
-from enforcer.model import AdmissionMode, Claim, EndReason, LeaseState, Resize
+from enforcer.model import AdmissionMode, Claim, EndReason, Hold, LeaseState, Resize
 
 MOST_GROUPS: Final = 500
 MOST_RESIZE_SECONDS: Final = 30 * 24 * 3600.0
@@ -263,6 +263,7 @@ class SliceReply(Reply):
     used: Amount
     memory_peak: Memory
     swap: Memory
+    tasks_limit: int | None
     tasks: int
     throttled: Share
     cpu_pressure: Share
@@ -362,7 +363,11 @@ class ReceiptsReply(Reply):
 
 
 class LevelReply(Reply):
-    """One level above (or of) a lease: what it allows, what is used, what it did to the lease."""
+    """One level above (or of) a lease: what it allows, what is used, what it did to the lease.
+
+    oom_own: since it was made; throttle_hits (of mem_throttle) and forks_refused (at tasks_limit):
+    in the last tick. hold: which of its limits binds.
+    """
 
     unit: str
     title: str
@@ -371,13 +376,21 @@ class LevelReply(Reply):
     cpu_used: Cores
     cpu_guarantee: Cores
     mem_limit: Memory | None
+    mem_throttle: Memory | None
     mem_used: Memory
     mem_guarantee: Memory
+    swap_limit: Memory | None
+    swap_used: Memory
+    tasks_limit: int | None
+    tasks: int
     throttled: Share
     cpu_pressure: Share
     memory_pressure: Share
     oom_own: int
+    throttle_hits: int
+    forks_refused: int
     binds: bool
+    hold: Hold | None
     sentence: str
 
 

@@ -21,7 +21,7 @@ _ENGINE_SECONDS = 30.0
 _BURST_SECONDS = 0.02
 """Events come in bursts (create, start, …): one list answers for all of them."""
 
-_COUNTS = frozenset({"memory.events", "memory.events.local"})
+_COUNTS = frozenset({"memory.events", "memory.events.local", "pids.events", "pids.events.local"})
 """A container at its limit moves these a hundred times a second: the next tick reads them."""
 
 

@@ -52,6 +52,11 @@ _NUMBERS: Final = (
     _Number("cpu_guarantee_cores", "Guaranteed CPU.", lambda one: one.guarantee.cpu / CORE),
     _Number("cpu_weight", "Share of CPU under contention.", lambda o: o.cgroup.limits.cpu_weight),
     _Number("memory_limit_bytes", "Memory limit.", lambda one: one.cgroup.limits.memory_max),
+    _Number(
+        "memory_throttle_bytes",
+        "Memory beyond which who takes more is slowed down (MemoryHigh).",
+        lambda one: one.cgroup.limits.memory_high,
+    ),
     _Number("memory_guarantee_bytes", "Guaranteed memory.", lambda one: one.guarantee.memory),
     _Number("swap_limit_bytes", "Swap limit.", lambda one: one.cgroup.limits.swap_max),
     _Number("tasks_limit", "Limit of tasks.", lambda one: one.cgroup.limits.tasks_max),
@@ -105,6 +110,18 @@ _NUMBERS: Final = (
         "io_pressure_seconds",
         "Time in which a task waited for input or output (PSI some).",
         _usec(lambda one: one.usage.io_pressure_usec),
+        counter=True,
+    ),
+    _Number(
+        "memory_throttle_hits",
+        "How often a task was slowed down at its own memory throttle.",
+        lambda one: one.cgroup.usage.memory_high_local,
+        counter=True,
+    ),
+    _Number(
+        "tasks_refused",
+        "Tasks refused at its limit of tasks or at one below (counted from Linux 6.11 on).",
+        lambda one: one.cgroup.usage.forks_refused,
         counter=True,
     ),
     _Number(

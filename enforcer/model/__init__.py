@@ -56,6 +56,7 @@ from enforcer.model.leases import (
 )
 from enforcer.model.published import (
     REPAIR_BUCKETS,
+    Hold,
     Placement,
     Published,
     Repair,
@@ -93,6 +94,7 @@ __all__ = [
     "EnginePlace",
     "GlobalQuota",
     "Grant",
+    "Hold",
     "HostUsage",
     "Lease",
     "LeaseState",

@@ -59,13 +59,19 @@ class Usage:
     memory_inactive_file: Bytes = Bytes(0)
     swap_current: Bytes = Bytes(0)
     tasks: int = 0
+    forks_refused: int = 0
+    """pids.events ``max``: tasks refused at the limit of this cgroup, or of one below it. Before
+    Linux 6.11: those that were tried in this very cgroup, whoever's limit it was."""
+    forks_refused_local: int = 0
+    """pids.events.local ``max``: tasks refused at this very cgroup's limit. From Linux 6.11 on."""
     oom_kills: int = 0
     """memory.events ``oom_kill``: processes killed in it or below, whoever's limit was hit."""
     oom_events: int = 0
     """memory.events ``oom``: how often the limit of this cgroup, or of one below it, was hit."""
     oom_local: int = 0
     """memory.events.local ``oom``: how often this very cgroup's limit was hit."""
-    memory_high_events: int = 0
+    memory_high_local: int = 0
+    """memory.events.local ``high``: how often this very cgroup's throttle slowed a task down."""
     cpu_pressure_usec: int = 0
     """PSI ``some`` total: at least one task was runnable and had to wait."""
     memory_pressure_usec: int = 0

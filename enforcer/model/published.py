@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,17 @@ class Sample:
     """What was granted, a cap in force left aside; None: it is no lease's slice."""
     mem_limit: Bytes | None = None
     """In force when these kills were counted; None: there is none, or it is no lease's slice."""
+
+
+class Hold(enum.StrEnum):
+    """Which limit of a level holds back a server in it."""
+
+    CPU = "cpu"
+    MEMORY = "memory"
+    KILL = "memory-kill"
+    """Its memory limit too: it was hit in the last tick, and somebody died of it."""
+    MEMORY_THROTTLE = "memory-throttle"
+    TASKS = "tasks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

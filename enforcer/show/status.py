@@ -46,6 +46,11 @@ def status_view(
     parts: list[RenderableType] = [*_head(status), Text(), slices_table(slices.slices)]
     if any(one.cpu_cap is not None for one in slices.slices):
         parts.append(Text("* capped for now, so that guaranteed CPU is there", style=QUIET))
+    parts += [
+        word(f"{one.title} has all its {one.tasks_limit} tasks: no further one can start", WARNING)
+        for one in slices.slices
+        if one.tasks_limit is not None and one.tasks >= one.tasks_limit
+    ]
     if leases:
         parts += [Text(), leases_table(leases, status.at)]
     if status.repairs:

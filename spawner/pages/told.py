@@ -14,7 +14,7 @@ from enforcer.api.types import (
     StatusReply,
 )
 from enforcer.errors import EnforcerError
-from enforcer.model import EndReason, LeaseState
+from enforcer.model import EndReason, Hold, LeaseState
 from enforcer.quantities import GIB, format_bytes
 from spawner.pages import words
 from spawner.pages.documents import (
@@ -124,10 +124,17 @@ def slowed_by(told: ExplainReply) -> str:
         if leaf is not None and leaf.cpu_pressure >= _WAITING:
             return "busy CPUs, which it shares with others by weight"
         return ""
-    owner = "its own" if level is told.levels[0] else f"{level.title}'s"
-    if level.throttled >= THROTTLED:
+    leaf = told.levels[0]
+    owner = "its own" if level is leaf else f"{level.title}'s"
+    if level.hold is Hold.CPU:
         what = "CPU quota" if level.cpu_cap is None else "CPU cap for now, so that guarantees hold"
         return f"{owner} {what} ({words.percent(level.throttled)} of the time)"
+    if level.hold is Hold.MEMORY_THROTTLE:
+        what = f"memory throttle of {format_bytes(level.mem_throttle or 0)}"
+        return f"{owner} {what} ({words.percent(leaf.memory_pressure)} of the time)"
+    if level.hold is Hold.TASKS:
+        what = f"limit of {level.tasks_limit} processes and threads"
+        return f"{owner} {what}: no more can start until some have ended"
     limit = "" if level.mem_limit is None else f" of {format_bytes(level.mem_limit)}"
     return f"{owner} memory limit ({format_bytes(level.mem_used)}{limit} in use)"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 
+from enforcer import machine
 from enforcer.api.types import LeaseReply
-from enforcer.model import Claim, EndReason, LeaseState
+from enforcer.model import Claim, EndReason, Hold, LeaseState
 from enforcer.names import ENGINE, UnitName, cgroup_path, profile_slice, user_slice
 from enforcer.quantities import MIB, Bytes, Cpus
 from tests.machine.lab import CGROUPS, CHECKOUT, SOCKET, Lab, until
@@ -31,6 +32,23 @@ WATCH_SECONDS: Final = 5.0
 AGREES: Final = 0.25
 """How far a share of one tick may be from that of some seconds around it."""
 START_SECONDS: Final = 180.0
+
+TASKS: Final = 60
+TASKS_TOTAL: Final = 100
+THROTTLE: Final = 96 * MIB
+_FORK: Final = """\
+import os, time
+while True:
+    try:
+        os.fork() or time.sleep(1000000)
+    except OSError:
+        time.sleep(0.1)
+"""
+_GROW: Final = """\
+held = []
+while True:
+    held.append(b"x" * (1 << 20))
+"""
 
 _OUTGROW: Final = """\
 pid=$(systemctl show --property=MainPID --value enforcer.service)
@@ -121,6 +139,55 @@ def test_explain_names_the_quota_that_throttled_and_how_often(lab: Lab) -> None:
         )
     quota, period = lab.read(SHARED, "cpu.max").split()
     assert levels[SHARED]["cpu_limit"] == int(quota) / int(period)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suite", machine.SUITES)
+def test_explain_names_the_limit_of_tasks_and_how_many_it_refused(lab: Lab) -> None:
+    """On both kernels: before 6.11 the refused are counted elsewhere."""
+    shared = "[resource_profiles.Shared]\n"
+    limits_of_tasks = f"tasks_limit = {TASKS}\ntasks_total = {TASKS_TOTAL}\n"
+    lab.configure(CONFIG.replace(shared, shared + limits_of_tasks))
+    for user, above, most in (("ann", None, TASKS), ("bob", SHARED, TASKS_TOTAL)):
+        lease = lab.place(_claim(user, "Shared"), ("python3", "-c", _FORK))
+        unit = above or lease.unit
+        assert lab.number(unit, "pids.max") == most
+        until(lambda: lab.number(unit, "pids.current") == most, 120)  # noqa: B023 # it is called here
+        before = _refused(lab, lease, unit)
+        lab.guest.run(f"sleep {WATCH_SECONDS}")  # what follows tells of nothing but refusals
+        told = lab.client.explain(user)
+        refused = _refused(lab, lease, unit) - before
+        assert [level.unit for level in told.levels if level.binds] == [unit], told
+        level = next(level for level in told.levels if level.binds)
+        assert (level.hold, level.tasks, level.tasks_limit) == (Hold.TASKS, most, most)
+        assert 0 < level.forks_refused < refused
+        said = lab.guest.run(f"enforcer explain {user}").stdout
+        assert f"limit of {most} processes and threads is reached" in " ".join(said.split())
+
+
+@pytest.mark.long
+def test_explain_names_the_memory_throttle_how_often_and_how_much(lab: Lab) -> None:
+    small = "[resource_profiles.Small]\n"
+    lab.configure(CONFIG.replace(small, f'{small}mem_throttle = "{THROTTLE // MIB} MiB"\n'))
+    leaf = lab.place(_claim("ann", "Small"), ("python3", "-c", _GROW)).unit
+    assert lab.number(leaf, "memory.high") == THROTTLE
+    until(lambda: lab.event(leaf, "high", "memory.events.local") > 0, 120)
+    lab.guest.run(f"sleep {WATCH_SECONDS}")  # what follows tells of nothing but the crawling
+    before = _crawl(lab, leaf)
+    lab.guest.run(f"sleep {WATCH_SECONDS}")
+    level = lab.client.explain("ann").levels[0]
+    after = _crawl(lab, leaf)
+    assert (level.hold, level.mem_throttle) == (Hold.MEMORY_THROTTLE, THROTTLE), level
+    # who crawls may sit out a pause of two seconds, longer than a tick: then there is no hit in it
+    assert level.throttle_hits <= after.hits - before.hits
+    until(lambda: lab.client.explain("ann").levels[0].throttle_hits > 0)
+    waited = (after.waited_usec - before.waited_usec) / (after.at_usec - before.at_usec)
+    assert abs(level.memory_pressure - waited) <= AGREES, (level, waited)
+    assert lab.event(leaf, "oom_kill") == 0
+    said = lab.guest.run("enforcer explain ann").stdout
+    assert f"its own memory throttle of {THROTTLE // MIB} MiB slowed it down" in " ".join(
+        said.split()
+    )
 
 
 @pytest.mark.long
@@ -217,6 +284,30 @@ def _throttled(before: Mapping[str, int], after: Mapping[str, int]) -> float:
     """Return the share of the periods in which a quota ran out."""
     periods = after["nr_periods"] - before["nr_periods"]
     return (after["nr_throttled"] - before["nr_throttled"]) / periods if periods else 0.0
+
+
+def _refused(lab: Lab, lease: LeaseReply, unit: str) -> int:
+    """Return how many forks of a lease a slice's own limit refused, by the kernel's counters."""
+    leaf = f"{CGROUPS}/{cgroup_path(UnitName(lease.unit))}"
+    if lab.guest.run(["test", "-e", f"{leaf}/pids.events.local"], check=False).code:
+        scope = f"{leaf}/docker-{lease.container_id}.scope"
+        return int(lab.guest.read(f"{scope}/pids.events").split()[1])
+    return lab.event(unit, "max", "pids.events" if unit == lease.unit else "pids.events.local")
+
+
+class _Crawl(NamedTuple):
+    """What a memory throttle has done by then, by the kernel's counters."""
+
+    hits: int
+    waited_usec: int
+    at_usec: int
+
+
+def _crawl(lab: Lab, unit: str) -> _Crawl:
+    hits = lab.event(unit, "high", "memory.events.local")
+    some, _ = lab.read(unit, "memory.pressure").splitlines()
+    up = lab.guest.read("/proc/uptime").split()[0]
+    return _Crawl(hits, int(some.rpartition("=")[2]), round(float(up) * 1e6))
 
 
 def _place(lab: Lab, lease: LeaseReply) -> int:

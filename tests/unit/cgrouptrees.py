@@ -29,7 +29,7 @@ LEAF_FILES = {
     "memory.swap.current": "8192\n",
     "memory.stat": "anon 30000\nfile 10960\ninactive_anon 0\ninactive_file 4096\nslab 9\n",
     "memory.events": "low 0\nhigh 5\nmax 6\noom 2\noom_kill 1\noom_group_kill 0\n",
-    "memory.events.local": "low 0\nhigh 5\nmax 6\noom 1\noom_kill 1\noom_group_kill 0\n",
+    "memory.events.local": "low 0\nhigh 4\nmax 6\noom 1\noom_kill 1\noom_group_kill 0\n",
     "memory.pressure": (
         "some avg10=0.00 avg60=0.00 avg300=0.00 total=222\n"
         "full avg10=0.00 avg60=0.00 avg300=0.00 total=22\n"
@@ -40,6 +40,8 @@ LEAF_FILES = {
     ),
     "pids.max": "100\n",
     "pids.current": "7\n",
+    "pids.events": "max 9\n",
+    "pids.events.local": "max 8\n",
     "io.weight": "default 200\n8:0 300\n",
     "cpuset.cpus": "2-3\n",
 }
@@ -50,7 +52,8 @@ SMALL = UnitName("jupyter-workload-small.slice")
 A = UnitName("jupyter-a.slice")
 ALICE = UnitName("jupyter-workload-small-alice.slice")
 LEAF = UnitName("jupyter-workload-small-alice-default.slice")
-LEAF_PATH = f"{ROOT}/{WORKLOAD}/{SMALL}/{ALICE}/{LEAF}"
+ALICE_PATH = f"{ROOT}/{WORKLOAD}/{SMALL}/{ALICE}"
+LEAF_PATH = f"{ALICE_PATH}/{LEAF}"
 SCOPE_PATH = f"{LEAF_PATH}/docker-{ID}.scope"
 
 TREE: dict[str, object] = {

@@ -28,6 +28,7 @@ from enforcer.ports import Change
 from enforcer.quantities import Bytes, Cpus
 from tests.unit.cgrouptrees import (
     ALICE,
+    ALICE_PATH,
     ID,
     LEAF,
     LEAF_FILES,
@@ -64,10 +65,12 @@ def test_every_file_of_a_slice_becomes_its_field(kernel: CgroupFs) -> None:
         memory_inactive_file=Bytes(4096),
         swap_current=Bytes(8192),
         tasks=7,
+        forks_refused=9,
+        forks_refused_local=8,
         oom_kills=1,
         oom_events=2,
         oom_local=1,
-        memory_high_events=5,
+        memory_high_local=4,
         cpu_pressure_usec=111,
         memory_pressure_usec=222,
         memory_pressure_full_usec=22,
@@ -132,6 +135,23 @@ def test_what_is_in_a_slice_that_rests_is_not_read(root: Path, kernel: CgroupFs)
     assert kernel.slices()[LEAF] is before[LEAF], "in a user's slice, which rests"
     use(root, ALICE, 7000)
     assert kernel.slices()[LEAF].usage.tasks == 8
+
+
+def test_what_the_kernel_told_of_a_slice_that_rests_is_read(root: Path, kernel: CgroupFs) -> None:
+    before = kernel.slices()
+    (root / LEAF_PATH / "pids.events").write_text("max 12\n")
+    (root / ALICE_PATH / "pids.events.local").write_text("max 11\n")
+    (root / LEAF_PATH / "memory.events.local").write_text("high 6\noom 1\n")
+    after = kernel.slices()
+    usage = after[LEAF].usage
+    assert (usage.forks_refused, usage.memory_high_local) == (12, 6)
+    assert after[ALICE].usage.forks_refused_local == 11
+    assert after[SMALL] is before[SMALL]
+    (root / SCOPE_PATH / "pids.events").write_text("max 13\n")
+    kernel.slices()
+    scope = kernel.scope(SCOPE_PATH)
+    assert scope is not None
+    assert scope[1].forks_refused == 13
 
 
 def test_a_container_in_a_slice_that_rests_is_not_read(root: Path, kernel: CgroupFs) -> None:
@@ -271,10 +291,12 @@ def test_a_scope_tells_its_limits_counters_and_oom_score(
             memory_current=Bytes(40960),
             memory_inactive_file=Bytes(4096),
             tasks=7,
+            forks_refused=9,
+            forks_refused_local=8,
             oom_kills=1,
             oom_events=2,
             oom_local=1,
-            memory_high_events=5,
+            memory_high_local=4,
         ),
         UNEVEN,
     )

@@ -15,7 +15,7 @@ from enforcer import cli
 from enforcer.bootstrap import guarded
 from enforcer.cli.ask import split_name
 from enforcer.errors import InvalidError
-from enforcer.model import Claim, PlannedChange, ReportDrift
+from enforcer.model import Claim, Limits, PlannedChange, ReportDrift, Usage
 from tests.apiserver import ALICE, ROOT, ApiUnderTest, serving
 from tests.unit.configs import VALID, parse
 
@@ -140,6 +140,23 @@ async def test_open_drift_is_shown_with_what_to_type(shell: Shell) -> None:
     shell.api.operations.tick()
     _, out = await shell.type("status")
     assert "dockerd runs outside its slice\n    systemctl restart docker" in out
+
+
+@pytest.mark.asyncio
+async def test_who_has_all_their_tasks_is_told_by_status_and_explain(shell: Shell) -> None:
+    operations = shell.api.operations
+    await shell.claim("alice")
+    unit = operations.book.leases[0].unit
+    for tasks, told in ((63, False), (64, True)):
+        operations.limits[unit] = Limits(tasks_max=64)
+        operations.usage[unit] = Usage(tasks=tasks)
+        operations.tick()
+        _, out = await shell.type("status")
+        assert ("alice's server has all its 64 tasks" in out) is told
+        _, out = await shell.type("explain", "alice")
+        assert ("its own limit of 64 processes and threads is reached" in out) is told
+    level = (await shell.ask("explain", "alice"))["levels"][0]
+    assert (level["hold"], level["tasks"], level["tasks_limit"]) == ("tasks", 64, 64)
 
 
 @pytest.mark.asyncio

@@ -214,14 +214,15 @@ async def test_a_user_is_told_of_a_lowered_swap_limit_too() -> None:
         assert (again.id, new) == (lease.id, False)
 
 
-async def test_a_container_at_its_memory_limit_makes_no_storm_of_ticks() -> None:
+@pytest.mark.parametrize("file", ["memory.events", "pids.events", "pids.events.local"])
+async def test_a_container_at_its_limit_makes_no_storm_of_ticks(file: str) -> None:
     lab = Lab(text=VALID + "[daemon]\ntick_seconds = 60\n")
     async with lab.running() as controller:
         await controller.claim(TINY)
         await asyncio.sleep(0.3)
         before = controller.published().tick.ticks
         for _ in range(10):
-            lab.world.cgroups.tell(LEAF, "memory.events")
+            lab.world.cgroups.tell(LEAF, file)
             await asyncio.sleep(0.03)
         assert controller.published().tick.ticks == before
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from enforcer.explain import Explanation, explain
 from enforcer.leases import Book
-from enforcer.model import Lease, LeaseState, Limits, Usage
+from enforcer.model import Container, Hold, Lease, LeaseState, Limits, Usage
 from enforcer.names import ROOT, UnitName, profile_slice
 from enforcer.policy import rights
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
 from tests.fakes_operations import FakeOperations
-from tests.unit.worlds import LARGE, config, lease
+from tests.unit.worlds import LARGE, config, container, gib, lease
 
 SMALL_SLICE = profile_slice("small")
 SECOND = 1_000_000
@@ -141,6 +141,134 @@ def test_page_cache_does_not_make_memory_full() -> None:
     one = lease("ada")
     cache = Usage(memory_current=Bytes(4 * GIB), memory_inactive_file=Bytes(3 * GIB))
     assert told(one, {one.unit: cache}).binding is None
+
+
+def limited(tasks: int | None = None, throttle: Bytes | None = None, swap: int = 0) -> Limits:
+    return Limits(
+        memory_max=gib(4), memory_high=throttle, swap_max=Bytes(swap * GIB), tasks_max=tasks
+    )
+
+
+def test_its_own_limit_of_tasks_is_named_with_what_it_refused() -> None:
+    one = lease("ada")
+    used = throttled(0.9, Usage(tasks=64, forks_refused=12, cpu_pressure_usec=SECOND))
+    found = told(one, {one.unit: used}, limits={one.unit: limited(tasks=64)})
+    assert found.summary == (
+        "its own limit of 64 processes and threads is reached: 12 more were refused in the last"
+        " tick"
+    )
+    assert found.binding is not None
+    assert (found.binding.unit, found.binding.hold) == (one.unit, Hold.TASKS)
+    assert "64 of 64 tasks, 12 more refused in the last tick" in found.binding.sentence
+
+
+def test_a_full_limit_of_tasks_that_refused_nobody_comes_last() -> None:
+    one = lease("ada")
+    limits = {one.unit: limited(tasks=64)}
+    found = told(one, {one.unit: Usage(tasks=64)}, limits=limits)
+    assert found.summary.endswith("64 processes and threads is reached: no further one can start")
+    assert found.levels[0].sentence.endswith("64 of 64 tasks")
+    busy = throttled(0.5, Usage(tasks=64, cpu_pressure_usec=SECOND))
+    assert told(one, {one.unit: busy}, limits=limits).summary.startswith("its own CPU quota")
+    assert told(one, {one.unit: Usage(tasks=63)}, limits=limits).binding is None
+
+
+def test_the_profiles_or_the_machines_tasks_are_named_where_they_ran_out() -> None:
+    """What a level refused is counted above it too, as no refusal of that one's own."""
+    one = lease("ada")
+    for unit, title in ((SMALL_SLICE, "profile small"), (ROOT, "everything")):
+        used = {above: Usage(tasks=300, forks_refused=5) for above in (SMALL_SLICE, ROOT)}
+        used[unit] = replace(used[unit], forks_refused_local=5)
+        limits = {above: limited(tasks=300) for above in used}
+        found = told(one, used, limits=limits)
+        assert found.summary.startswith(f"{title}'s limit of 300 processes and threads is reached")
+        assert [level.unit for level in found.levels if level.binds] == [unit]
+
+
+def test_what_was_refused_before_the_last_tick_is_over() -> None:
+    one = lease("ada")
+    operations = FakeOperations(config())
+    operations.book = Book((one,))
+    operations.limits = {one.unit: limited(tasks=64)}
+    operations.usage = {one.unit: Usage(tasks=9, forks_refused=12, memory_high_local=7)}
+    operations.tick()
+    operations.tick()
+    assert explain(operations.published(), operations.rights_now("ada"), "ada", "").binding is None
+
+
+def test_an_older_kernel_counts_what_was_refused_in_the_container_alone() -> None:
+    one = lease("ada", container_id="c")
+    operations = FakeOperations(config())
+    operations.book = Book((one,))
+    operations.limits = {one.unit: limited(tasks=64), SMALL_SLICE: limited(tasks=100)}
+    operations.usage = {one.unit: Usage(tasks=40), SMALL_SLICE: Usage(tasks=99)}
+    operations.tick()
+    operations.tick()
+    published = operations.published()
+    assert published.previous is not None
+    for before, now, unit in ((3, 3, None), (3, 10, SMALL_SLICE)):
+        given = replace(
+            published,
+            previous=replace(published.previous, containers={"c": refused(before)}),
+            observed=replace(published.observed, containers={"c": refused(now)}),
+        )
+        found = explain(given, operations.rights_now("ada"), "ada", "")
+        assert (found.binding and found.binding.unit) == unit, found.summary
+        assert unit is None or "reached: 7 more were refused" in found.summary
+
+
+def refused(count: int) -> Container:
+    return replace(container("c"), usage=Usage(forks_refused=count))
+
+
+def test_the_memory_throttle_is_named_with_how_often_and_how_much() -> None:
+    one = lease("ada")
+    used = throttled(0.4, Usage(memory_high_local=9, memory_pressure_usec=SECOND * 4 // 5))
+    limits = {one.unit: limited(throttle=gib(3))}
+    found = told(one, {one.unit: used}, limits=limits)
+    assert found.summary == (
+        "its own memory throttle of 3 GiB slowed it down: it waited for memory 80 % of the last"
+        " tick, and hit the throttle 9 times"
+    )
+    assert found.levels[0].hold is Hold.MEMORY_THROTTLE
+    assert "throttle of 3 GiB was hit 9 times in the last tick" in found.levels[0].sentence
+    hardly = replace(used, memory_pressure_usec=SECOND // 100)
+    assert told(one, {one.unit: hardly}, limits=limits).levels[0].hold is Hold.CPU
+    less = replace(used, memory_pressure_usec=SECOND // 5)
+    assert told(one, {one.unit: less}, limits=limits).levels[0].hold is Hold.CPU
+    assert told(one, {one.unit: used}).levels[0].hold is Hold.CPU, "there is no throttle"
+
+
+def test_who_sits_out_a_pause_longer_than_a_tick_is_still_held_by_the_throttle() -> None:
+    one = lease("ada")
+    waits = Usage(memory_current=gib(3), memory_pressure_usec=SECOND)
+    limits = {one.unit: limited(throttle=gib(3))}
+    found = told(one, {one.unit: waits}, limits=limits)
+    assert found.summary.endswith("it waited for memory 100 % of the last tick")
+    assert "its memory throttle of 3 GiB is reached" in found.levels[0].sentence
+    swaps = replace(waits, memory_current=gib(1))
+    assert told(one, {one.unit: swaps}, limits=limits).binding is None
+
+
+def test_a_throttle_above_is_named_as_the_levels_it_is() -> None:
+    one = lease("ada")
+    waits = Usage(memory_pressure_usec=SECOND)
+    used = {one.unit: waits, SMALL_SLICE: Usage(memory_high_local=1)}
+    found = told(one, used, limits={SMALL_SLICE: limited(throttle=gib(20))})
+    assert found.summary.startswith("profile small's memory throttle of 20 GiB")
+    assert found.summary.endswith("hit the throttle once")
+    used[one.unit] = Usage()
+    assert told(one, used, limits={SMALL_SLICE: limited(throttle=gib(20))}).binding is None
+
+
+def test_full_swap_is_told_beside_full_memory() -> None:
+    one = lease("ada")
+    full = Usage(memory_current=gib(4), swap_current=gib(1))
+    found = told(one, {one.unit: full}, limits={one.unit: limited(swap=1)})
+    assert found.summary == "its own memory is full: 4 GiB of 4 GiB, and so is its swap"
+    assert "its swap is full: 1 GiB of 1 GiB" in found.levels[0].sentence
+    more = told(one, {one.unit: full}, limits={one.unit: limited(swap=2)})
+    assert more.summary == "its own memory is full: 4 GiB of 4 GiB"
 
 
 def test_a_cpu_guarantee_is_met_missed_or_not_wanted() -> None:

@@ -13,6 +13,7 @@ from enforcer.model import (
     Config,
     Lease,
     LeaseState,
+    Limits,
     Published,
     ReportDrift,
     TickStats,
@@ -61,6 +62,12 @@ def test_a_lease_has_its_limits_guarantees_and_use() -> None:
         oom_kills=2,
         oom_local=1,
         cpu_pressure_usec=3_000_000,
+        tasks=7,
+        forks_refused=5,
+        memory_high_local=4,
+    )
+    operations.limits[one.unit] = Limits(
+        memory_max=Bytes(4 * 2**30), memory_high=Bytes(3 * 2**30), tasks_max=64
     )
     operations.tick()
     metrics = Metrics(operations.published)
@@ -76,6 +83,11 @@ def test_a_lease_has_its_limits_guarantees_and_use() -> None:
         "oom_kills_total": 2,
         "oom_limit_hits_total": 1,
         "cpu_pressure_seconds_total": 3,
+        "tasks": 7,
+        "tasks_limit": 64,
+        "tasks_refused_total": 5,
+        "memory_throttle_bytes": 3 * 2**30,
+        "memory_throttle_hits_total": 4,
     }.items():
         labels = {"profile": "small", "user": "ada", "server": ""}
         assert value(metrics, f"enforcer_lease_{name}", **labels) == wanted, name

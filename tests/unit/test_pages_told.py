@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from enforcer.api.replies import explain_reply, lease_reply, receipt_reply
 from enforcer.api.types import ExplainReply, LeaseReply, LevelReply, SampleReply
 from enforcer.explain import Explanation
-from enforcer.model import Claim, EndReason, Grant, Lease, LeaseState, Receipt
+from enforcer.model import Claim, EndReason, Grant, Hold, Lease, LeaseState, Receipt
 from enforcer.quantities import CORE, GIB, MIB, Bytes, Cpus
 from spawner.pages import told, words
 
@@ -76,13 +76,21 @@ def level(title: str, *, throttled: float = 0.0, waits: float = 0.0, **said: obj
             "cpu_used": 1.0,
             "cpu_guarantee": 0.0,
             "mem_limit": 10 * GIB,
+            "mem_throttle": None,
             "mem_used": 1 * GIB,
             "mem_guarantee": 0,
+            "swap_limit": 0,
+            "swap_used": 0,
+            "tasks_limit": 4096,
+            "tasks": 9,
             "throttled": throttled,
             "cpu_pressure": waits,
             "memory_pressure": 0.0,
             "oom_own": 0,
-            "binds": False,
+            "throttle_hits": 0,
+            "forks_refused": 0,
+            "binds": "hold" in said,
+            "hold": None,
             "sentence": "",
             **said,
         }
@@ -147,15 +155,24 @@ def test_every_reason_has_its_sentence(reason: EndReason) -> None:
 
 def test_what_slows_a_server_is_named() -> None:
     leaf = level("alice's server", waits=0.4)
-    profile = level("profile Large", throttled=0.38, binds=True)
+    profile = level("profile Large", throttled=0.38, hold=Hold.CPU)
     assert (
         told.slowed_by(explained(leaf, profile)) == "profile Large's CPU quota (38 % of the time)"
     )
-    own = level("alice's server", throttled=0.5, binds=True)
+    own = level("alice's server", throttled=0.5, hold=Hold.CPU)
     assert told.slowed_by(explained(own)) == "its own CPU quota (50 % of the time)"
-    full = level("profile Large", mem_used=10 * GIB, binds=True)
+    full = level("profile Large", mem_used=10 * GIB, hold=Hold.MEMORY)
     assert "memory limit (10 GiB of 10 GiB in use)" in told.slowed_by(explained(leaf, full))
     assert "by weight" in told.slowed_by(explained(leaf))
+    crawls = level("x", memory_pressure=0.8, mem_throttle=9 * GIB, hold=Hold.MEMORY_THROTTLE)
+    assert (
+        told.slowed_by(explained(crawls)) == "its own memory throttle of 9 GiB (80 % of the time)"
+    )
+    tasks = level("profile Large", tasks=4096, hold=Hold.TASKS)
+    assert told.slowed_by(explained(leaf, tasks)) == (
+        "profile Large's limit of 4096 processes and threads: no more can start until some have"
+        " ended"
+    )
     assert told.slowed_by(explained(level("x"))) == told.slowed_by(explained()) == ""
 
 

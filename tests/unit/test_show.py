@@ -40,6 +40,7 @@ def row(title: str, depth: int, **more: object) -> SliceReply:
         "used": Amount(cpu=127.5, memory=999 * GIB),
         "memory_peak": 999 * GIB,
         "swap": 0,
+        "tasks_limit": None,
         "tasks": 99999,
         "throttled": 1.0,
         "cpu_pressure": 1.0,
