@@ -65,9 +65,11 @@ class AsyncClient:
         """Return what a user may choose from."""
         return await self.ask(calls.catalogue(user, server, groups))
 
-    async def explain(self, user: str | None = None, server: str = "") -> types.ExplainReply:
+    async def explain(
+        self, user: str | None = None, server: str = "", groups: Sequence[str] = ()
+    ) -> types.ExplainReply:
         """Return why a server has what it has."""
-        return await self.ask(calls.explain(user, server))
+        return await self.ask(calls.explain(user, server, groups))
 
     async def leases(self, user: str | None = None) -> tuple[types.LeaseReply, ...]:
         """Return the leases that are not finished."""

@@ -67,9 +67,11 @@ class Client:
         """Return what a user may choose from."""
         return self.ask(calls.catalogue(user, server, groups))
 
-    def explain(self, user: str | None = None, server: str = "") -> types.ExplainReply:
+    def explain(
+        self, user: str | None = None, server: str = "", groups: Sequence[str] = ()
+    ) -> types.ExplainReply:
         """Return why a server has what it has."""
-        return self.ask(calls.explain(user, server))
+        return self.ask(calls.explain(user, server, groups))
 
     def leases(self, user: str | None = None) -> tuple[types.LeaseReply, ...]:
         """Return the leases that are not finished."""

@@ -103,13 +103,12 @@ def slices() -> Ask[types.SlicesReply]:
 
 def catalogue(user: str | None, server: str, groups: Sequence[str]) -> Ask[types.CatalogueReply]:
     """Ask what a user may choose from."""
-    query = [("user", user), ("server", server or None), *(("group", one) for one in groups)]
-    return _get("/v1/catalogue", types.CatalogueReply, *query)
+    return _get("/v1/catalogue", types.CatalogueReply, *_whose(user, server, groups))
 
 
-def explain(user: str | None, server: str) -> Ask[types.ExplainReply]:
+def explain(user: str | None, server: str, groups: Sequence[str]) -> Ask[types.ExplainReply]:
     """Ask why a server has what it has."""
-    return _get("/v1/explain", types.ExplainReply, ("user", user), ("server", server or None))
+    return _get("/v1/explain", types.ExplainReply, *_whose(user, server, groups))
 
 
 def leases(user: str | None) -> Ask[types.LeasesReply]:
@@ -188,6 +187,12 @@ def _get(
         raise InvalidError("request.not-utf8", "a name has no UTF-8 form") from None
     target = f"{path}?{text}" if text else path
     return Ask(method="GET", target=target, reply=reply, wait_seconds=wait_seconds)
+
+
+def _whose(
+    user: str | None, server: str, groups: Sequence[str]
+) -> Sequence[tuple[str, str | None]]:
+    return [("user", user), ("server", server or None), *(("group", one) for one in groups)]
 
 
 def _lease(lease_id: str) -> str:

@@ -72,7 +72,7 @@ def _looking(api: Api) -> tuple[Route, ...]:
         Route(
             method="GET", path="/v1/explain", name="explain", run=api.explain,
             summary="Why a server has what it has, and what holds it back now.",
-            answers={200: types.ExplainReply}, query=(_USER, _SERVER),
+            answers={200: types.ExplainReply}, query=(_USER, _SERVER, _GROUP),
         ),
         Route(
             method="GET", path="/v1/receipts", name="receipts", run=api.receipts,

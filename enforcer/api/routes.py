@@ -27,7 +27,6 @@ from enforcer.catalogue import resize_bounds
 from enforcer.errors import InvalidError, NotFoundError
 from enforcer.explain import explain
 from enforcer.model import EndReason, Lease, LeaseState
-from enforcer.names import check_name
 from enforcer.places import find
 from enforcer.ports import Operations
 
@@ -82,12 +81,8 @@ class Api:
 
     async def catalogue(self, call: Call) -> Answer:
         """Answer what a user may choose from."""
-        user, groups = call.user(), call.many["group"]
-        if groups:
-            call.peer.check_privileged("name groups")
-        for group in groups:
-            check_name(group, "group")
-        rights = await self._operations.rights(user, groups)
+        user = call.user()
+        rights = await self._operations.rights(user, call.groups())
         reply = catalogue_reply(self._operations.published(), rights, call.server())
         return Answer(status=200, reply=reply)
 
@@ -176,10 +171,11 @@ class Api:
         return Answer(status=200, reply=reply)
 
     async def explain(self, call: Call) -> Answer:
-        """Answer why a server has what it has."""
-        user, server = call.user(), call.server()
+        """Answer why a server has what it has; no group named: in those it was claimed with."""
+        user, server, groups = call.user(), call.server(), call.groups()
         found = find(self._operations.published().leases, user, server)
-        groups = () if found is None else found.claim.groups
+        if found is not None and not groups:
+            groups = found.claim.groups
         rights = await self._operations.rights(user, groups)
         told = explain(self._operations.published(), rights, user, server)
         lease = None if told.lease is None else self._tell(told.lease, placed=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -50,6 +50,18 @@ class Call:
     def server(self) -> str:
         """Return the server it is about, the default one unless another is named."""
         return check_name(self.once.get("server", ""), "server")
+
+    def groups(self) -> Sequence[str]:
+        """Return the groups the hub has the user in.
+
+        Raises:
+            InvalidError: ``name.invalid``.
+            ForbiddenError: ``peer.not-privileged``.
+        """
+        groups = self.many["group"]
+        if groups:
+            self.peer.check_privileged("name groups")
+        return [check_name(group, "group") for group in groups]
 
     def number(self, name: str, default: float, most: float) -> float:
         """Return a number of the query, from 0 to `most`.

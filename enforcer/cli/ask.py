@@ -47,11 +47,19 @@ def explain(words: Sequence[str]) -> int:
     made.add_argument(
         "--server", metavar="NAME", help="the named server; then all of USER is a user"
     )
+    made.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a group the hub has the user in, as often as there are some; without any, those that"
+        " the server was started with; for root and the hub",
+    )
     add_socket(made)
     options = made.parse_args(words)
     with Client(options.socket) as client:
         user, server = split_name(options.who, options.server)
-        explained = client.explain(user, server)
+        explained = client.explain(user, server, options.group)
     if options.json:
         print_json(explained)
     else:

@@ -206,13 +206,13 @@ async def test_a_uid_the_host_does_not_know_gets_nothing(api: Caller) -> None:
 async def test_groups_are_believed_from_root_and_the_hub_only(api: Caller) -> None:
     body = {"user": "alice", "groups": ["ml"]}
     assert await api.refused("POST", "/v1/leases", body, uid=ALICE) == (403, "peer.not-privileged")
-    assert await api.refused("GET", "/v1/catalogue?group=ml", uid=ALICE) == (
-        403,
-        "peer.not-privileged",
-    )
+    for path in ("/v1/catalogue", "/v1/explain"):
+        found = await api.refused("GET", f"{path}?group=ml", uid=ALICE)
+        assert found == (403, "peer.not-privileged"), path
+        assert await api.refused("GET", f"{path}?group=a%0Ab") == (400, "name.invalid"), path
     assert (await api.ask("POST", "/v1/leases", body, uid=HUB))[0] == 201
-    target = "/v1/catalogue?user=alice&group=ml&group=bio"
-    assert (await api.ask("GET", target, uid=HUB))[0] == 200
+    for path in ("/v1/catalogue", "/v1/explain"):
+        assert (await api.ask("GET", f"{path}?user=alice&group=ml&group=bio", uid=HUB))[0] == 200
 
 
 @pytest.mark.asyncio
@@ -354,6 +354,27 @@ async def test_explain_tells_of_oneself(api: Caller) -> None:
     _, said = await api.ask("GET", "/v1/explain", uid=ALICE)
     assert said["levels"][0]["title"] == "alice's server"
     assert said["lease"]["user"] == "alice"
+
+
+@pytest.mark.asyncio
+async def test_explain_tells_of_the_hubs_groups_those_named_or_those_of_the_claim(
+    tmp_path: Path,
+) -> None:
+    groups = "[group_profiles.ml]\nservers_max = 3\n[group_profiles.bio]\nservers_max = 5\n"
+    async with serving(config(groups), tmp_path) as under_test:
+        api = Caller(under_test)
+
+        async def told(query: str) -> tuple[str, str]:
+            _, said = await api.ask("GET", f"/v1/explain?user=alice{query}", uid=HUB)
+            right = next(one for one in said["rights"] if one["key"] == "servers_max")
+            return right["value"], right["source"]
+
+        assert await told("") == ("no limit", "nowhere given")
+        assert await told("&group=ml") == ("3", "group ml")
+        assert await told("&group=ml&group=bio") == ("5", "group ml, group bio")
+        await api.claim("alice", groups=["ml"])
+        assert await told("") == ("3", "group ml")
+        assert await told("&group=bio") == ("5", "group bio")
 
 
 @pytest.mark.parametrize(

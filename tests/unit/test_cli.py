@@ -184,6 +184,19 @@ async def test_explain_shows_each_right_and_its_source(shell: Shell) -> None:
 
 
 @pytest.mark.asyncio
+async def test_explain_tells_what_the_hubs_groups_give(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = "[group_profiles.ml]\nservers_max = 3\n[group_profiles.bio]\nservers_max = 5\n"
+    async with serving(parse(VALID + groups), tmp_path) as api:
+        shell = Shell(api, capsys)
+        _, out = await shell.type("explain", "alice", "--group", "ml", "--group", "bio")
+        assert "servers_max 5 group ml, group bio" in " ".join(out.split())
+        assert (await shell.type("explain", "--group", "ml", uid=ALICE))[0] == 1
+        assert "name groups" in shell.errors
+
+
+@pytest.mark.asyncio
 async def test_plan_ends_with_0_where_nobody_is_at_risk(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "new.toml"
     file.write_text(VALID)

@@ -85,7 +85,7 @@ async def test_a_lease_lives_its_life_through_the_blocking_client(api: ApiUnderT
         assert client.resize(lease.id, Resize(cpu_limit=Cpus(2_000_000))).cpu_limit == 2
         assert [one.user for one in client.leases()] == ["alice"]
         assert client.catalogue("bob").profiles[0].name == "Tiny"
-        assert client.explain("alice").levels
+        assert client.explain("alice", groups=["ml"]).levels
         assert client.history(lease.id).samples == []
         assert client.bounds(lease.id).cpu_limit == 10
         assert client.status().machine.capacity.cpu == 40
@@ -109,7 +109,7 @@ async def test_a_lease_lives_its_life_through_the_async_client(api: ApiUnderTest
         assert (await client.resize(lease.id, Resize(mem_limit=Bytes(GIB)))).mem_limit == GIB
         assert (await client.leases("alice"))[0].id == lease.id
         assert (await client.catalogue("alice", groups=["ml"])).user == "alice"
-        assert (await client.explain("alice", "two")).lease is None
+        assert (await client.explain("alice", "two", ["ml"])).lease is None
         assert (await client.history(lease.id)).lease_id == lease.id
         assert (await client.bounds(lease.id)).mem_limit == 40 * GIB
         assert (await client.status()).privileged
