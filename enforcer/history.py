@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from enforcer.model import Cgroup, Grant, Lease, Observed, Sample, Usage
@@ -154,26 +154,32 @@ def _share(usec: int, seconds: float) -> float:
 
 
 class History:
-    """The last samples of each lease, bounded in number; `forget` what is no longer wanted."""
+    """The last samples of each lease, bounded in time, and in number should the clock be set back.
+
+    `keep_only` forgets what is no longer wanted.
+    """
 
     def __init__(self) -> None:
-        self._length = 1
+        self._seconds = 0.0
+        self._most = 1
         self._samples: dict[str, deque[tuple[float, Sample]]] = {}
 
-    def keep_last(self, length: int) -> None:
-        """Keep so many of each lease from now on, at least one."""
-        length = max(1, length)
-        if length != self._length:
-            self._length = length
-            self._samples = {one: deque(kept, length) for one, kept in self._samples.items()}
+    def keep_last(self, seconds: float, most: int) -> None:
+        """Keep what is no older than the newest by more than `seconds`; of each lease so many."""
+        self._seconds = seconds
+        if most != self._most:
+            self._most = most
+            self._samples = {one: deque(kept, most) for one, kept in self._samples.items()}
 
     def add(self, at: float, of_lease: Mapping[str, Sample]) -> None:
         """Add one sample to each of these leases; at: when that was, in Unix seconds."""
         for lease_id, one in of_lease.items():
-            kept = self._samples.setdefault(lease_id, deque(maxlen=self._length))
+            kept = self._samples.setdefault(lease_id, deque(maxlen=self._most))
             kept.append((at, one))
+            while at - kept[0][0] > self._seconds:
+                kept.popleft()
 
-    def get(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
+    def get(self, lease_id: str) -> tuple[tuple[float, Sample], ...]:
         """Return a lease's samples with their Unix seconds, the oldest first; none if not known."""
         return tuple(self._samples.get(lease_id, ()))
 

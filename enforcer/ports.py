@@ -20,6 +20,7 @@ from enforcer.model import (
     EndReason,
     HostUsage,
     Lease,
+    LeaseHistory,
     LeaseState,
     Limits,
     Placement,
@@ -29,7 +30,6 @@ from enforcer.model import (
     Resize,
     ResourceProfile,
     Rights,
-    Sample,
     Usage,
 )
 from enforcer.names import UnitName
@@ -316,8 +316,12 @@ class Operations(Protocol):
         """
         ...
 
-    def history(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
-        """Return the last samples of a lease, each with its Unix seconds, the oldest first."""
+    def history(self, lease_id: str) -> LeaseHistory:
+        """Return the last samples of a lease, for a while after its end too.
+
+        Raises:
+            NotFoundError: ``lease.not-found``: it ended longer ago, or never was.
+        """
         ...
 
     async def receipts(self, user: str | None, limit: int) -> Sequence[Receipt]:

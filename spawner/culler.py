@@ -88,10 +88,10 @@ class Watcher:
 
     async def _last(self, lease: LeaseReply) -> float | None:
         try:
-            samples = (await self._client.history(lease.id)).samples
-        except NotFoundError:  # it has ended since
+            history = await self._client.history(lease.id)
+        except NotFoundError:  # it has ended since, as below
             return None
-        return last_busy(samples, self._busy_cores)
+        return None if history.ended else last_busy(history.samples, self._busy_cores)
 
 
 class Reporter:

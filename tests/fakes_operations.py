@@ -24,6 +24,7 @@ from enforcer.model import (
     EndReason,
     HostUsage,
     Lease,
+    LeaseHistory,
     LeaseState,
     Limits,
     Observed,
@@ -71,6 +72,8 @@ class FakeOperations:
         self.claiming.set()
         self.ended: list[Receipt] = []
         self.samples: dict[str, list[tuple[float, Sample]]] = {}
+        self.ending: set[str] = set()
+        """Leases that end as soon as their history has been told."""
         self._sampler = Sampler()
         self._accounts: dict[str, Account] = {}
         self._changed = asyncio.Event()
@@ -175,8 +178,14 @@ class FakeOperations:
     ) -> None:
         self.end(lease_id, reason, unless_running=unless_running)
 
-    def history(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
-        return tuple(self.samples.get(lease_id, ()))
+    def history(self, lease_id: str) -> LeaseHistory:
+        ended = {one.lease_id: one.user for one in self.ended if one.lease_id in self.samples}
+        user = ended.get(lease_id) or self.lease(lease_id).user
+        if lease_id in self.ending:
+            self.ending.remove(lease_id)
+            self.end(lease_id, EndReason.STOPPED)
+        samples = tuple(self.samples.get(lease_id, ()))
+        return LeaseHistory(user=user, ended=lease_id in ended, samples=samples)
 
     async def receipts(self, user: str | None, limit: int) -> Sequence[Receipt]:
         found = [one for one in reversed(self.ended) if user is None or one.user == user]

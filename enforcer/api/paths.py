@@ -129,7 +129,7 @@ def _leasing(api: Api) -> tuple[Route, ...]:
         ),
         Route(
             method="GET", path=one + "/history", name="history", run=api.history,
-            summary="The last samples of a lease, the oldest first.",
+            summary="The last samples of a lease, the oldest first; for a while after its end too.",
             answers={200: types.HistoryReply}, problems=(404,), path_parameters=_LEASE,
         ),
     )  # fmt: skip

@@ -153,12 +153,23 @@ class Api:
         return Answer(status=204)
 
     async def history(self, call: Call) -> Answer:
-        """Answer the last samples of a lease."""
-        lease = self._find(call)
+        """Answer the last samples of a lease, for a while after its end too."""
+        daemon, lease_id = self._operations.published().config.daemon, call.path["lease_id"]
+        found = None
+        if _LEASE_ID.fullmatch(lease_id):
+            with suppress(NotFoundError):
+                found = self._operations.history(lease_id)
+        if found is None or not call.peer.may_act_for(found.user):
+            raise _not_found(
+                lease_id,
+                f"samples are kept for {daemon.history_seconds:g} s after its end, and lost when"
+                " the daemon starts anew; GET /v1/receipts tells what it came to",
+            )
         reply = types.HistoryReply(
-            lease_id=lease.id,
-            tick_seconds=self._operations.published().config.daemon.tick_seconds,
-            samples=[sample_reply(*one) for one in self._operations.history(lease.id)],
+            lease_id=lease_id,
+            ended=found.ended,
+            tick_seconds=daemon.tick_seconds,
+            samples=[sample_reply(*one) for one in found.samples],
         )
         return Answer(status=200, reply=reply)
 
@@ -204,10 +215,8 @@ class Api:
                 lease = self._operations.lease(lease_id)
                 if call.peer.may_act_for(lease.user):
                     return lease
-        raise NotFoundError(
-            "lease.not-found",
-            f"there is no lease {ascii(lease_id)[1:-1][:40]}",
-            "GET /v1/leases lists those there are, GET /v1/receipts those that ended",
+        raise _not_found(
+            lease_id, "GET /v1/leases lists those there are, GET /v1/receipts those that ended"
         )
 
     async def _had(self, call: Call, lease_id: str) -> bool:
@@ -242,6 +251,12 @@ class Api:
             placement=operations.placement(lease) if lease.live and placed else None,
             queue=operations.queue_place(lease) if queued else None,
         )
+
+
+def _not_found(lease_id: str, hint: str) -> NotFoundError:
+    """Make what is answered for another's lease too: nothing is to be learned from it."""
+    text = ascii(lease_id)[1:-1][:40]
+    return NotFoundError("lease.not-found", f"there is no lease {text}", hint)
 
 
 def _state(text: str | None, default: LeaseState) -> LeaseState:

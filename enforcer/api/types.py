@@ -322,9 +322,10 @@ class CatalogueReply(Reply):
 
 
 class HistoryReply(Reply):
-    """The last samples of a lease, the oldest first."""
+    """The last samples of a lease, the oldest first. ended: there will be no more."""
 
     lease_id: str
+    ended: bool
     tick_seconds: float
     samples: list[SampleReply]
 

@@ -21,6 +21,7 @@ from enforcer.model import (
     Config,
     EndReason,
     Lease,
+    LeaseHistory,
     LeaseState,
     Placement,
     PlannedChange,
@@ -28,7 +29,6 @@ from enforcer.model import (
     Receipt,
     Resize,
     Rights,
-    Sample,
 )
 from enforcer.plan import plan
 from enforcer.receipts import open_account
@@ -220,9 +220,13 @@ class Controller:
         leaf = self._world.kernel.slice(lease.unit)
         return lease.state is LeaseState.PENDING and leaf is not None and leaf.populated
 
-    def history(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
-        """Return the last samples of a lease, each with its Unix seconds, the oldest first."""
-        return self._loop.publisher.history(lease_id)
+    def history(self, lease_id: str) -> LeaseHistory:
+        """Return the last samples of a lease, for a while after its end too."""
+        found = self._loop.publisher.history(lease_id)
+        if found is None:  # it may have been claimed since the last tick
+            found = self.lease(lease_id).user, ()
+        ended = self._loop.keeper.book.get(lease_id) is None
+        return LeaseHistory(user=found[0], ended=ended, samples=found[1])
 
     async def receipts(self, user: str | None, limit: int) -> Sequence[Receipt]:
         """Return the newest receipts first."""

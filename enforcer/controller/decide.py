@@ -82,7 +82,7 @@ class Decider:
         """Decide a tick; lift_caps: as if nobody had to be capped."""
         base = self._base
         age = None if base is None else observed.taken_at - base.taken_at
-        rated = age is None or age >= _rates_after(given.config)
+        rated = age is None or age >= rates_after(given.config)
         before = self._contention
         self._contention = CALM if lift_caps else self._contend(observed, given, rated=rated)
         if rated:
@@ -189,7 +189,7 @@ class Decider:
         )
 
 
-def _rates_after(config: Config) -> float:
+def rates_after(config: Config) -> float:
     """Return the age in seconds at which a base is old enough: a tick's, or what shares need."""
     return max(0.9 * config.daemon.tick_seconds, MIN_INTERVAL_SECONDS)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 
 from enforcer.controller.actor import Actor
-from enforcer.controller.decide import Decision
+from enforcer.controller.decide import Decision, rates_after
 from enforcer.controller.keeper import Keeper
 from enforcer.history import History, Sampler, held_back
 from enforcer.model import (
@@ -27,8 +27,10 @@ class Publisher:
 
     def __init__(self) -> None:
         self._history = History()
-        self._ended: deque[tuple[float, str]] = deque()
-        self._live: frozenset[str] = frozenset()
+        self._users: dict[str, str] = {}
+        """Lease that is not finished → its user."""
+        self._ended: dict[str, tuple[float, str]] = {}
+        """Finished lease → Unix seconds at which it was missed, and its user."""
         self._rates: Mapping[UnitName, Sample] = {}
         self._rates_at = 0.0
         self._sampler = Sampler()
@@ -40,12 +42,15 @@ class Publisher:
         """The last tick's; None before the first."""
         return self._picture
 
-    def history(self, lease_id: str) -> Sequence[tuple[float, Sample]]:
-        """Return a lease's last samples with their Unix seconds, the oldest first.
+    def history(self, lease_id: str) -> tuple[str, tuple[tuple[float, Sample], ...]] | None:
+        """Return a lease's user and last samples, for a while after its end too.
 
-        For a while after its end too.
+        None: it was not there at the last tick, or it ended longer ago.
         """
-        return self._history.get(lease_id)
+        _, user = self._ended.get(lease_id, (0.0, self._users.get(lease_id)))
+        if user is None:
+            return None
+        return user, self._history.get(lease_id)
 
     def failed(self) -> None:
         """Count a tick that was not finished."""
@@ -68,13 +73,14 @@ class Publisher:
         if decision.rated:
             rates = self._sampler.take(decision.base, observed, leases, keeper.accounts)
             self._rates, self._rates_at = rates, observed.at
-            daemon = config.daemon
-            self._history.keep_last(round(daemon.history_seconds / daemon.tick_seconds) + 1)
+            seconds_kept = config.daemon.history_seconds
+            # one before the first interval, and one more: the clock may be slewed meanwhile
+            self._history.keep_last(seconds_kept, ceil(seconds_kept / rates_after(config)) + 2)
             found = ((lease.id, held_back(lease.unit, rates)) for lease in leases)
             self._history.add(
                 observed.at, {lease_id: one for lease_id, one in found if one is not None}
             )
-            self._forget_ended(leases, observed.at, daemon.history_seconds)
+            self._forget_ended(leases, observed.at, seconds_kept)
         self._stats = TickStats(
             ticks=self._stats.ticks + 1,
             failed=self._stats.failed,
@@ -102,12 +108,12 @@ class Publisher:
         )
 
     def _forget_ended(self, leases: Sequence[Lease], now: float, kept_seconds: float) -> None:
-        live = frozenset(lease.id for lease in leases)
-        self._ended.extend((now, gone) for gone in self._live - live)
-        self._live = live
-        while self._ended and now - self._ended[0][0] > kept_seconds:
-            self._ended.popleft()
-        self._history.keep_only({*live, *(lease_id for _, lease_id in self._ended)})
+        before, self._users = self._users, {lease.id: lease.user for lease in leases}
+        self._ended |= {gone: (now, before[gone]) for gone in before.keys() - self._users.keys()}
+        over = [gone for gone, (at, _) in self._ended.items() if now - at > kept_seconds]
+        for gone in over:
+            del self._ended[gone]
+        self._history.keep_only(self._users.keys() | self._ended.keys())
 
 
 def _reports(decision: Decision) -> tuple[ReportDrift, ...]:

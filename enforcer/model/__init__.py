@@ -57,6 +57,7 @@ from enforcer.model.leases import (
 from enforcer.model.published import (
     REPAIR_BUCKETS,
     Hold,
+    LeaseHistory,
     Placement,
     Published,
     Repair,
@@ -97,6 +98,7 @@ __all__ = [
     "Hold",
     "HostUsage",
     "Lease",
+    "LeaseHistory",
     "LeaseState",
     "Limits",
     "Observed",

@@ -42,6 +42,15 @@ class Sample:
     """In force when these kills were counted; None: there is none, or it is no lease's slice."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseHistory:
+    """The last samples of a lease, each with its Unix seconds, the oldest first."""
+
+    user: str
+    ended: bool
+    samples: tuple[tuple[float, Sample], ...]
+
+
 class Hold(enum.StrEnum):
     """Which limit of a level holds back a server in it."""
 

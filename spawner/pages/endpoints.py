@@ -66,6 +66,8 @@ class _ServerEndpoint(Endpoint):
         client, named = self.service.client, lease.user != self.person.name
         history = await client.history(lease.id)
         why = await client.explain(lease.user, lease.server)
+        if why.lease is None or why.lease.id != lease.id:
+            raise NotFoundError("lease.not-found", "the server has ended", "its receipt tells why")
         found = told.server(lease, history.samples, why, since, named=named)
         return found, history.tick_seconds
 

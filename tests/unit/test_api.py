@@ -322,13 +322,25 @@ async def test_history_and_receipts_tell_of_what_was(api: Caller) -> None:
     api.operations.tick()
     _, said = await api.ask("GET", f"/v1/leases/{lease['id']}/history", uid=ALICE)
     assert said["lease_id"] == lease["id"]
-    assert said["samples"]
+    samples = said["samples"]
+    assert samples
+    assert not said["ended"]
     await api.ask("DELETE", f"/v1/leases/{lease['id']}", uid=ALICE)
     _, said = await api.ask("GET", "/v1/receipts?limit=5", uid=ALICE)
     assert said["receipts"][0]["lease_id"] == lease["id"]
     assert said["receipts"][0]["reason"] == "cancelled"
     assert "alice's server was withdrawn" in said["receipts"][0]["sentence"]
     assert (await api.ask("GET", "/v1/receipts", uid=BOB))[1] == {"receipts": []}
+    target = f"/v1/leases/{lease['id']}/history"
+    for uid in (ALICE, HUB, ROOT):
+        _, said = await api.ask("GET", target, uid=uid)
+        assert (said["ended"], said["samples"]) == (True, samples)
+    anothers = await api.ask("GET", target, uid=BOB)
+    del api.operations.samples[lease["id"]]
+    gone = await api.ask("GET", target, uid=ALICE)
+    assert gone == anothers
+    assert (gone[0], gone[1]["code"]) == (404, "lease.not-found")
+    assert "kept for 900 s after its end" in gone[1]["hint"]
 
 
 @pytest.mark.asyncio

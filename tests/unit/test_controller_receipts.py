@@ -61,7 +61,7 @@ async def test_a_kill_is_told_with_the_limit_it_was_at_and_whose_that_was() -> N
         await resized(GIB)  # within the same sample
         told = [
             (one.mem_limit, one.oom_kills, one.oom_own)
-            for _, one in controller.history(lease.id)
+            for _, one in controller.history(lease.id).samples
             if one.oom_kills
         ]
         assert told == [(GIB, 1, 1), (GIB, 1, 0), (2 * GIB, 1, 1), (2 * GIB, 2, 1)]
@@ -82,7 +82,7 @@ async def test_kills_from_before_a_start_of_the_daemon_are_no_news() -> None:
         for _ in range(3):
             lab.world.clock.advance(controller.config.daemon.tick_seconds)
             await controller.tick()
-        found = controller.history(lease.id)
+        found = controller.history(lease.id).samples
         assert found
         assert not any(one.oom_kills or one.oom_own for _, one in found)
 

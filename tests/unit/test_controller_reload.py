@@ -11,7 +11,7 @@ from enforcer.api.routes import Api
 from enforcer.api.types import BoundsReply, CatalogueReply, ExplainReply
 from enforcer.controller import Controller
 from enforcer.errors import EnforcerError, NotFoundError, RefusedError, UnavailableError
-from enforcer.model import Claim, EndReason, LeaseState, Limits, Resize
+from enforcer.model import Claim, EndReason, LeaseHistory, LeaseState, Limits, Resize
 from enforcer.names import UnitName, profile_slice, user_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import VALID
@@ -60,15 +60,44 @@ async def test_a_reload_changes_how_much_is_kept() -> None:
     async with lab.running() as controller:
         lease, _ = await controller.claim(TINY)
         await _sample(lab, controller, 6)
-        assert len(controller.history(lease.id)) == 3
+        assert len(controller.history(lease.id).samples) == 3
         lab.text = VALID + kept.format(tick=1, history=4, receipts=1)
         await controller.reload()
         await _sample(lab, controller, 6)
-        assert len(controller.history(lease.id)) == 5
+        assert len(controller.history(lease.id).samples) == 5
         for _ in range(2):
             await controller.release(lease.id, EndReason.STOPPED)
             lease, _ = await controller.claim(TINY)
         assert len(await controller.receipts("ann", 10)) == 1
+
+
+async def test_ticks_that_come_early_do_not_shorten_the_history() -> None:
+    """Events make them early, down to nine tenths of a tick."""
+    lab = Lab(text=VALID + "[daemon]\ntick_seconds = 2\nhistory_seconds = 180\n")
+    async with lab.running() as controller:
+        lease, _ = await placed(lab, controller)
+        for _ in range(150):
+            lab.world.clock.advance(1.9)
+            await controller.tick()
+        kept = [at for at, _ in controller.history(lease.id).samples]
+        assert 178 < kept[-1] - kept[0] <= 180
+
+
+async def test_samples_of_an_ended_lease_are_kept_for_a_while() -> None:
+    lab = Lab(text=VALID + "[daemon]\ntick_seconds = 2\nhistory_seconds = 4\n")
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        assert controller.history(lease.id) == LeaseHistory(user="ann", ended=False, samples=())
+        await _sample(lab, controller, 6)
+        found = controller.history(lease.id)
+        assert not found.ended
+        await controller.release(lease.id, EndReason.STOPPED)
+        assert controller.history(lease.id) == replace(found, ended=True)
+        await _sample(lab, controller, 3)
+        assert controller.history(lease.id) == replace(found, ended=True)
+        await _sample(lab, controller, 1)
+        with pytest.raises(NotFoundError):
+            controller.history(lease.id)
 
 
 async def test_a_reload_says_what_takes_a_restart() -> None:

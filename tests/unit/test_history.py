@@ -94,18 +94,34 @@ def world(cpu_usec: int, *, seconds: float = 0.0) -> Observed:
     return observed([leaf], at=100.0 + seconds)
 
 
-def test_only_the_last_samples_are_kept_and_so_many_as_was_said_last() -> None:
-    history = History()
-    one, two, three = (sample(throttled, 0.0) for throttled in (0.1, 0.2, 0.3))
-    history.keep_last(2)
-    for each in (one, two, three):
-        history.add(1.0, {"a": each})
-    assert history.get("a") == ((1.0, two), (1.0, three))
-    history.keep_last(3)
-    history.add(2.0, {"a": one})
-    assert history.get("a") == ((1.0, two), (1.0, three), (2.0, one))
-    history.keep_last(0)
-    assert history.get("a") == ((2.0, one),)
+def test_samples_are_kept_for_as_long_as_was_said_last() -> None:
+    history, one = History(), sample(0.1, 0.0)
+
+    def told() -> list[float]:
+        return [at for at, _ in history.get("a")]
+
+    history.keep_last(900.0, 2000)
+    for at in range(0, 1000, 9):
+        history.add(at / 10, {"a": one})
+    assert told() == [at / 10 for at in range(0, 1000, 9)], "however often there was one"
+    history.add(930.0, {"a": one})
+    assert told()[0] == 30.6, "900 seconds and no more"
+    history.keep_last(10.0, 2000)
+    history.add(939.0, {"a": one})
+    assert told() == [930.0, 939.0]
+    history.keep_last(0.0, 2)
+    history.add(940.0, {"a": one})
+    assert told() == [940.0]
+
+
+def test_a_clock_that_was_set_back_makes_no_more_samples_than_were_to_be_kept() -> None:
+    history, one = History(), sample(0.1, 0.0)
+    history.keep_last(100.0, 3)
+    for at in (5000.0, 1.0, 2.0, 3.0):
+        history.add(at, {"a": one})
+    assert [at for at, _ in history.get("a")] == [1.0, 2.0, 3.0]
+    history.keep_last(100.0, 2)
+    assert [at for at, _ in history.get("a")] == [2.0, 3.0]
 
 
 def test_a_slice_without_a_sample_has_none() -> None:

@@ -116,6 +116,16 @@ async def test_a_user_sees_their_own_servers_with_history(asker: Asker) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_server_that_ends_while_it_is_told_of_is_told_of_as_ended(asker: Asker) -> None:
+    lease = await lease_of(asker, "alice")
+    asker.api.operations.ending.add(lease)
+    _, mine = await asker.ask("alices", "api/mine")
+    assert mine["servers"] == []
+    _, mine = await asker.ask("alices", "api/mine")
+    assert [one["id"] for one in mine["receipts"]] == [lease]
+
+
+@pytest.mark.asyncio
 async def test_a_resize_leaves_the_limits_of_before_in_the_history(asker: Asker) -> None:
     lease = await lease_of(asker, "alice")
     await asker.api.operations.resize(

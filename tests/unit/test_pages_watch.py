@@ -77,7 +77,7 @@ async def test_the_servers_own_history_is_there_after_a_start(api: ApiUnderTest)
 
 def test_of_a_finer_history_only_as_much_is_kept_as_is_looked_at() -> None:
     samples = [sample(at, 1) for at in range(20)]
-    history = HistoryReply(lease_id="a", tick_seconds=1.0, samples=samples)
+    history = HistoryReply(lease_id="a", ended=False, tick_seconds=1.0, samples=samples)
     assert [one.at for one in past([("alice", history)], 10.0, 2.0)] == [0, 2, 4, 6, 8]
     both = past([("alice", history), ("bob", history)], 3.0, 1.0)
     assert [one.hub.memory for one in both] == [2 * GIB] * 3
