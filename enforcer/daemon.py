@@ -28,7 +28,7 @@ from enforcer.controller import ConfigFile, Controller, World
 from enforcer.errors import EnforcerError, InvalidError, UnavailableError
 from enforcer.metrics import Metrics
 from enforcer.model import SOCKET, Config
-from enforcer.ports import Host
+from enforcer.ports import Clock, Host
 from enforcer.quantities import format_bytes, format_cpus
 from enforcer.wholefile import put
 
@@ -86,7 +86,7 @@ async def _run(options: Options) -> None:
         await _serve(stack, options, controller, world)
         supervisor.ready(_status(controller))
         _log.info("ready: %s", _status(controller))
-        await _watch(controller, supervisor, world, stop)
+        await watch(controller, supervisor, world.clock, stop)
 
 
 async def _open_world(stack: AsyncExitStack, options: Options, host: Host, config: Config) -> World:
@@ -260,16 +260,20 @@ async def _reload(controller: Controller, supervisor: Supervisor) -> None:
         supervisor.status(f"a reload was refused: {error.message.splitlines()[0]}")
 
 
-async def _watch(
-    controller: Controller, supervisor: Supervisor, world: World, stop: asyncio.Event
+async def watch(
+    controller: Controller, supervisor: Supervisor, clock: Clock, stop: asyncio.Event
 ) -> None:
-    """Give signs of life as long as ticks are made, until told to stop."""
+    """Give signs of life as long as ticks are made, until told to stop.
+
+    Raises:
+        UnavailableError: ``daemon.broken``: it takes a new start.
+    """
     every = min(supervisor.watchdog_seconds or _STATUS_SECONDS, _STATUS_SECONDS)
     while not stop.is_set():
         if controller.broken:
             raise UnavailableError("daemon.broken", "a part of the daemon has ended", "see above")
         hung = max(_LEAST_HUNG_SECONDS, _HUNG_TICKS * controller.config.daemon.tick_seconds)
-        if world.clock.monotonic() - controller.last_tick_at < hung:
+        if clock.monotonic() - controller.last_tick_at < hung:
             supervisor.alive()
         supervisor.status(_status(controller))
         try:

@@ -18,9 +18,9 @@ from enforcer.api.types import LeaseReply
 from enforcer.client import Client
 from enforcer.errors import EnforcerError, InvalidError, NotFoundError, UnavailableError
 from enforcer.model import Claim, EndReason, LeaseState
-from enforcer.names import ROOT, UnitName, cgroup_path, profile_slice, user_slice
+from enforcer.names import FIXED, ROOT, UnitName, cgroup_path, profile_slice, user_slice
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
-from tests.machine.lab import CGROUPS, CHECKOUT, CONFIG, SOCKET, Lab, until
+from tests.machine.lab import CGROUPS, CHECKOUT, CONFIG, SOCKET, STATE, Lab, until
 from tests.machine.test_machine import mostly_on_one
 
 _RELOAD: Final = "systemctl reload enforcer.service"
@@ -168,6 +168,28 @@ def test_a_profile_that_is_renamed_holds_what_runs_in_it_until_that_has_ended(la
         lab.client.claim(_claim("bob"))
 
 
+@pytest.mark.long
+def test_a_first_start_with_a_bad_file_says_so_and_touches_no_limit(lab: Lab) -> None:
+    lease = lab.place(_claim("ann"))
+    good, units = lab.guest.read(CONFIG), _unit_files(lab)
+    before = [limits(lab, unit) for unit in (*FIXED, lease.unit)]
+    lab.guest.run("systemctl stop enforcer.service", timeout_seconds=300)
+    lab.guest.run(f"rm {STATE}/enforcer.toml.last-good")
+    lab.guest.write(CONFIG, good.replace("mem_limit", "mem_limits", 1))
+    lab.guest.run("systemctl start enforcer.service", check=False, timeout_seconds=300)
+    until(lambda: "mem_limits" in lab.journal())
+    assert "status=1" in lab.journal()
+    # systemd tries again and again, so that a file that is mended is all it takes
+    lab.guest.run("sleep 5")
+    assert lab.guest.run("systemctl is-active enforcer.service", check=False).code
+    assert [limits(lab, unit) for unit in (*FIXED, lease.unit)] == before
+    assert _unit_files(lab) == units
+    lab.guest.write(CONFIG, good)
+    until(lambda: answers(lab), 120)
+    assert [one.id for one in lab.client.leases()] == [lease.id]
+    assert [limits(lab, unit) for unit in (*FIXED, lease.unit)] == before
+
+
 def test_a_lowered_limit_kills_nobody_until_its_grace_ends(lab: Lab) -> None:
     lease = lab.place(_claim("ann", memory=128), program=("sh", "-c", _HOLD_96_MIB))
     until(lambda: (lab.number(lease.unit, "memory.current") or 0) > 90 * MIB)
@@ -254,6 +276,11 @@ ExecStart=sh -c 'grep -H "" cpu.max memory.max > /run/early'
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def _unit_files(lab: Lab) -> str:
+    """Return what is on disk of the slices that have unit files."""
+    return lab.guest.run(f"systemctl cat {' '.join(FIXED)}").stdout
 
 
 def check_alive(lab: Lab, unit: str, user: str) -> None:

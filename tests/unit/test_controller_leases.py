@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from enforcer.api.replies import placement_reply
 from enforcer.errors import ConflictError, EnforcerError
 from enforcer.model import Claim, EndReason, LeaseState, Resize, Usage
 from enforcer.names import ROOT, WORKLOAD, lease_slice, profile_slice, user_slice
@@ -32,6 +33,18 @@ async def test_a_claim_is_in_force_on_the_kernel_when_it_is_answered() -> None:
         assert lab.limits(WORKLOAD).memory_min == GIB
         assert lab.limits(ROOT).memory_min >= GIB + controller.config.engine.memory
         assert controller.placement(lease).slice == LEAF
+
+
+async def test_a_container_is_told_what_its_profile_says_beside_cpu_and_memory() -> None:
+    more = 'mem_limit = 2\nswap_limit = "1 GiB"\ntasks_limit = 77\nshm_size = "25%"\n'
+    lab = Lab(text=VALID.replace("mem_limit = 2\n", more))
+    async with lab.running() as controller:
+        found = []
+        for claim in (TINY, replace(TINY, user="bob", profile="Large")):
+            lease, _ = await controller.claim(claim)
+            reply = placement_reply(controller.placement(lease))
+            found.append((reply.shm_size, reply.pids_limit, reply.memory_swap - reply.memory))
+        assert found == [(GIB // 2, 77, GIB), (None, 4096, 0)]
 
 
 async def test_the_same_claim_again_is_the_same_lease() -> None:
