@@ -171,6 +171,9 @@ def test_receipts_tell_who_was_over_their_own_limit_from_who_was_a_victim(lab: L
     assert own.reason is EndReason.OOM_LIMIT, own
     assert (own.oom_kills, own.oom_kills_as_victim) == (1, 0)
     assert own.memory_peak <= alone.mem_limit
+    before = lab.client.history(alone.id)
+    assert before.ended
+    assert sum(one.oom_own for one in before.samples) == 1, before
     assert hog.reason is EndReason.OOM_VICTIM, hog
     assert (hog.oom_kills, hog.oom_kills_as_victim) == (0, 1)
     assert lab.event(kept.unit, "oom_kill") == 0
