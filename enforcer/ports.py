@@ -17,6 +17,7 @@ from enforcer.model import (
     Claim,
     Container,
     ContainerLimits,
+    Deferred,
     EndReason,
     HostUsage,
     Lease,
@@ -260,6 +261,20 @@ class Ledger(Protocol):
 
     async def load_profiles(self) -> Mapping[str, ResourceProfile]:
         """Return the profiles as `store` wrote them last, by name."""
+        ...
+
+    async def store_graces(self, deferred: Sequence[Deferred]) -> None:
+        """Write which lowered limits wait until when, in place of all before.
+
+        Their deadlines are Unix seconds here: the monotonic clock begins anew at a boot.
+
+        Raises:
+            UnavailableError: ``state.unwritable``; nothing changed.
+        """
+        ...
+
+    async def load_graces(self) -> tuple[Deferred, ...]:
+        """Return what `store_graces` wrote last."""
         ...
 
 

@@ -19,8 +19,10 @@ from enforcer.adapters.ledgerrows import (
     LEASE_COLUMNS,
     RECEIPT_COLUMNS,
     account_text,
+    graces_text,
     lease_row,
     parse_account,
+    parse_graces,
     parse_lease,
     parse_profile,
     parse_receipt,
@@ -28,7 +30,7 @@ from enforcer.adapters.ledgerrows import (
     receipt_row,
 )
 from enforcer.errors import InvalidError
-from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt, ResourceProfile
+from enforcer.model import NEVER_RAN, Deferred, Lease, LeaseState, Receipt, ResourceProfile
 from enforcer.ports import IDLE_RECEIPTS_KEPT, NO_ACCOUNTS
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,11 @@ _TABLES: Final = (
     ("accounts", "lease_id"),
     ("receipts", "lease_id"),
     ("profiles", "name"),
+    ("graces", "name"),
 )
+_GRACES: Final = "graces"
+"""The name of the only row of that table."""
+_REPLACE_GRACES: Final = "INSERT OR REPLACE INTO graces (name, content) VALUES (?, ?)"
 
 
 class SqliteLedger:
@@ -194,6 +200,19 @@ class SqliteLedger:
         """Return the profiles as they were written last; what cannot be read is left out."""
         return await self._do(self._load_profiles)
 
+    async def store_graces(self, deferred: Sequence[Deferred]) -> None:
+        """Write which lowered limits wait until when (Unix seconds), in place of all before.
+
+        Raises:
+            UnavailableError: as `store`.
+        """
+        row = (_GRACES, graces_text(deferred))
+        await self._write(lambda: self._connection.execute(_REPLACE_GRACES, row), [_GRACES])
+
+    async def load_graces(self) -> tuple[Deferred, ...]:
+        """Return what was written last; what cannot be read is logged and left out."""
+        return await self._do(self._load_graces)
+
     async def close(self) -> None:
         """Close the file, after what is under way."""
         try:
@@ -294,6 +313,14 @@ class SqliteLedger:
             except InvalidError as error:
                 log.warning("left out profile %s: %s", row["name"], error.message)
         return found
+
+    def _load_graces(self) -> tuple[Deferred, ...]:
+        for row in self._connection.execute("SELECT content FROM graces"):
+            try:
+                return parse_graces(row["content"])
+            except InvalidError as error:
+                log.warning("left out: %s", error.message)
+        return ()
 
 
 def _account_rows(accounts: Mapping[str, Sequence[int]]) -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ _MIGRATIONS: Final = (
     ),
     ("ALTER TABLE receipts ADD COLUMN limit_at_kill INTEGER",),
     ("CREATE TABLE profiles (name TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT",),
+    ("CREATE TABLE graces (name TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT",),
 )
 """From one version of the schema (PRAGMA user_version) to the next. Only ever added to."""
 
@@ -153,7 +154,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             for statement in statements:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
-    for table in ("leases", "accounts", "receipts", "unreadable", "profiles"):
+    for table in ("leases", "accounts", "receipts", "unreadable", "profiles", "graces"):
         connection.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  # our own names
 
 

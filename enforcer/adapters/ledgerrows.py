@@ -12,6 +12,7 @@ from enforcer.errors import InvalidError
 from enforcer.model import (
     AdmissionMode,
     Claim,
+    Deferred,
     EndReason,
     Grant,
     Lease,
@@ -159,6 +160,32 @@ def parse_profile(row: sqlite3.Row) -> ResourceProfile:
         mem_total=None if mem_total is None else Bytes(mem_total),
         tasks_total=one.count_or_none("tasks_total"),
         admission=None if one.is_none("admission") else one.member("admission", AdmissionMode),
+    )
+
+
+def graces_text(deferred: Sequence[Deferred]) -> str:
+    """Return which limits wait until when, as JSON."""
+    return _json([asdict(one) for one in deferred])
+
+
+def parse_graces(text: object) -> tuple[Deferred, ...]:
+    """Read what `graces_text` wrote.
+
+    Raises:
+        InvalidError: ``state.unreadable``.
+    """
+    values = _parse_json("graces", "content", text)
+    if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+        raise _unreadable("graces", "content", text)
+    return tuple(_grace(_Columns("grace", one)) for one in values)
+
+
+def _grace(one: _Columns) -> Deferred:
+    return Deferred(
+        subject=one.text("subject"),
+        limit="swap_max" if one.text("limit") == "swap_max" else "memory_max",
+        wanted=Bytes(one.count("wanted")),
+        deadline=one.number("deadline"),
     )
 
 

@@ -78,6 +78,10 @@ class Decider:
         self._settled: tuple[Observed, Given, Decision] | None = None
         """The last decision, and upon what, if it found nothing to do but to report."""
 
+    def recall(self, deferred: tuple[Deferred, ...]) -> None:
+        """Take up what waited when an earlier daemon ended: its time runs on."""
+        self._deferred = deferred
+
     def tick(self, observed: Observed, given: Given, *, lift_caps: bool = False) -> Decision:
         """Decide a tick; lift_caps: as if nobody had to be capped."""
         base = self._base

@@ -17,6 +17,7 @@ from enforcer.errors import InvalidError
 from enforcer.model import (
     Claim,
     Config,
+    Deferred,
     EndReason,
     Lease,
     LeaseState,
@@ -53,6 +54,8 @@ class Keeper:
         """What leases are held to, by name."""
         self._stored_profiles: Mapping[str, ResourceProfile] | None = None
         """As the ledger has them; None: it may have these or others."""
+        self._graces: tuple[Deferred, ...] = ()
+        """As the ledger has them, but by the monotonic clock."""
         self.book = Book()
         self._users: frozenset[str] = frozenset()
         self._users_of = self.book.leases
@@ -87,6 +90,30 @@ class Keeper:
                 "nothing tells what profile %s was: its leases keep what was granted", name
             )
         return complete
+
+    async def recover_graces(self) -> tuple[Deferred, ...]:
+        """Return the lowered limits that waited until some time, when an earlier daemon ended."""
+        ahead = self._world.clock.now() - self._world.clock.monotonic()
+        self._graces = tuple(
+            replace(one, deadline=None if one.deadline is None else one.deadline - ahead)
+            for one in await self._world.ledger.load_graces()
+        )
+        return self._graces
+
+    async def keep_graces(self, deferred: Iterable[Deferred]) -> None:
+        """Store until when lowered limits wait, so that a restart gives nobody a new grace.
+
+        Raises:
+            UnavailableError: ``state.unwritable``.
+        """
+        graces = tuple(one for one in deferred if one.deadline is not None)
+        if graces == self._graces:
+            return
+        ahead = self._world.clock.now() - self._world.clock.monotonic()
+        await self._world.ledger.store_graces(
+            [replace(one, deadline=(one.deadline or 0.0) + ahead) for one in graces]
+        )
+        self._graces = graces
 
     def completed(self, config: Config) -> Config:
         """Return a configuration with what it lacks of the profiles that leases are held to now.

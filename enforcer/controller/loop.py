@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from enforcer.book import Terms, release
 from enforcer.controller.actor import Actor
-from enforcer.controller.decide import Decider, Given, find_removable, is_leaf
+from enforcer.controller.decide import Decider, Decision, Given, find_removable, is_leaf
 from enforcer.controller.follow import follow
 from enforcer.controller.keeper import Keeper
 from enforcer.controller.observe import Observer
@@ -80,6 +80,7 @@ class Loop:
     async def start(self) -> None:
         """Take up what the ledger has, make the first tick, and go on in the background."""
         self.config = await self.keeper.recover(self.config)
+        self._decider.recall(await self.keeper.recover_graces())
         self._uncut = set(self.keeper.users())
         await self.rights.learn(self._uncut)
         await self._cut_to_config()
@@ -175,6 +176,7 @@ class Loop:
             times.append(clock.monotonic())
             await self._follow(observed)
             decision = self._decider.tick(observed, self._given_now(observed))
+            await self._keep_graces(decision)
             times.append(clock.monotonic())
             if not decision.settled:
                 self.actor.learn(decision.desired, observed)
@@ -213,6 +215,12 @@ class Loop:
         if any(self.rights.certain(self.config, user) for user in self._uncut):
             await self._cut_to_config()
         self._renew_totals()
+
+    async def _keep_graces(self, decision: Decision) -> None:
+        try:
+            await self.keeper.keep_graces(decision.deferred)
+        except UnavailableError as error:
+            _log.warning("until when lowered limits wait is not written down: %s", error)
 
     def _renew_totals(self) -> None:
         """Reckon the totals of who has a lease, and of whose last one's leaf is still there."""

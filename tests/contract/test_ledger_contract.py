@@ -14,6 +14,7 @@ from enforcer.adapters.ledger import SqliteLedger
 from enforcer.model import (
     AdmissionMode,
     Claim,
+    Deferred,
     EndReason,
     Grant,
     Lease,
@@ -233,6 +234,16 @@ async def test_a_profile_goes_once_nothing_names_it(ledger: Ledger) -> None:
         await ledger.store([], [replace(receipt(number), profile="third")])
     await ledger.store([], profiles=[WHOLE])
     assert set(await ledger.load_profiles()) == {WHOLE.name}
+
+
+async def test_what_waits_until_when_comes_back_as_it_was_stored_last(ledger: Ledger) -> None:
+    assert await ledger.load_graces() == ()
+    memory = Deferred(subject="a.slice", limit="memory_max", wanted=Bytes(5), deadline=1e9 + 0.5)
+    swap = Deferred(subject="a.slice", limit="swap_max", wanted=Bytes(0), deadline=7.0)
+    await ledger.store_graces([memory, swap])
+    assert await ledger.load_graces() == (memory, swap)
+    await ledger.store_graces([swap])
+    assert await ledger.load_graces() == (swap,)
 
 
 async def test_storing_nothing_is_no_error(ledger: Ledger) -> None:

@@ -195,6 +195,25 @@ async def test_a_user_is_told_before_a_lowered_limit_is_applied() -> None:
         assert "in 60 s it is applied anyway" in reply.notes[-1]
 
 
+async def test_a_restart_of_the_daemon_gives_a_lowered_limit_no_new_grace() -> None:
+    lab = Lab(text=VALID + "[daemon]\nresize_grace_seconds = 60\n")
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(3 * GIB // 2)))
+        await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
+    lab.world.clock.advance(50)
+    again = Lab(lab.world, lab.text)
+    async with again.running() as controller:
+        assert again.limits(LEAF).memory_max == 2 * GIB
+        lab.world.clock.advance(9)
+        await controller.tick()
+        assert again.limits(LEAF).memory_max == 2 * GIB
+        lab.world.clock.advance(2)
+        await controller.tick()
+        assert again.limits(LEAF).memory_max == GIB
+    assert await lab.world.ledger.load_graces() == ()
+
+
 async def test_a_user_is_told_of_a_lowered_swap_limit_too() -> None:
     swapping = VALID.replace("mem_limit = 2\n", 'mem_limit = 2\nswap_limit = "1 GiB"\n')
     lab = Lab(text=swapping)

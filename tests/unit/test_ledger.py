@@ -21,7 +21,7 @@ import pytest
 from enforcer.adapters.ledger import SqliteLedger
 from enforcer.adapters.ledgerfile import open_ledger
 from enforcer.errors import UnavailableError
-from enforcer.model import Lease, LeaseState
+from enforcer.model import Deferred, Lease, LeaseState
 from enforcer.quantities import GIB, Bytes
 from tests.contract.test_ledger_contract import SMALL, WHOLE, receipt
 from tests.unit.ledger_writer import lease
@@ -208,6 +208,21 @@ async def test_a_profile_that_cannot_be_read_is_left_out(path: Path, content: st
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("content", ["{", "[1]", '[{"subject": "a", "limit": "swap_max"}]'])
+async def test_graces_that_cannot_be_read_are_left_out(path: Path, content: str) -> None:
+    ledger = await SqliteLedger.open(path)
+    await ledger.store_graces(
+        [Deferred(subject="a", limit="swap_max", wanted=Bytes(1), deadline=1.0)]
+    )
+    await ledger.close()
+    with raw(path) as connection:
+        connection.execute("UPDATE graces SET content = ?", (content,))
+    ledger = await SqliteLedger.open(path)
+    assert await ledger.load_graces() == ()
+    await ledger.close()
+
+
+@pytest.mark.asyncio
 async def test_a_second_daemon_is_kept_out(path: Path) -> None:
     first = await SqliteLedger.open(path)
     with pytest.raises(UnavailableError) as raised:
@@ -239,6 +254,7 @@ async def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_loses_not
     with raw(path) as connection:
         connection.execute("ALTER TABLE receipts DROP COLUMN limit_at_kill")
         connection.execute("DROP TABLE profiles")
+        connection.execute("DROP TABLE graces")
         connection.execute("PRAGMA user_version = 1")
     ledger = await SqliteLedger.open(path)
     killed = replace(receipt(3), limit_at_kill=Bytes(GIB))

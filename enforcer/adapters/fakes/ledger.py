@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from enforcer.adapters.fakes.trouble import Trouble
-from enforcer.model import NEVER_RAN, Lease, LeaseState, Receipt, ResourceProfile
+from enforcer.model import NEVER_RAN, Deferred, Lease, LeaseState, Receipt, ResourceProfile
 from enforcer.ports import IDLE_RECEIPTS_KEPT, NO_ACCOUNTS
 
 
@@ -21,6 +21,7 @@ class MemoryLedger:
         self._receipts: dict[str, Receipt] = {}
         self._accounts: dict[str, tuple[int, ...]] = {}
         self._profiles: dict[str, ResourceProfile] = {}
+        self._graces: tuple[Deferred, ...] = ()
         self.trouble = Trouble("state")
         self.reading = Trouble("state")
 
@@ -85,6 +86,20 @@ class MemoryLedger:
         """Return what was written last."""
         await self.reading.pass_through()
         return dict(self._accounts)
+
+    async def store_graces(self, deferred: Sequence[Deferred]) -> None:
+        """Take these in place of all before.
+
+        Raises:
+            UnavailableError: if the test asked for it; nothing changed.
+        """
+        await self.trouble.pass_through()
+        self._graces = tuple(deferred)
+
+    async def load_graces(self) -> tuple[Deferred, ...]:
+        """Return what was written last."""
+        await self.reading.pass_through()
+        return self._graces
 
     def _take_accounts(self, accounts: Mapping[str, Sequence[int]]) -> None:
         for lease_id, values in accounts.items():
