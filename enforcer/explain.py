@@ -72,10 +72,25 @@ def explain(published: Published, rights: Rights, user: str, server: str) -> Exp
         _cpu_guarantee(lease, levels[0]),
         _memory_guarantee(published, lease, levels[0]),
         *lease.notes,
+        *deferral_notes(published, lease),
         *of_total,
     )
     summary = _summary(lease, levels)
     return replace(known, summary=summary, sentences=sentences, levels=levels)
+
+
+def deferral_notes(published: Published, lease: Lease) -> tuple[str, ...]:
+    """Tell the user of a lowered limit before it is applied, and when that may be."""
+    notes = []
+    for one in published.deferred:
+        if one.subject == lease.unit and lease.live:
+            what = "memory" if one.limit == "memory_max" else "swap"
+            said = f"the {what} limit of {format_bytes(one.wanted)} waits until less is used"
+            if one.deadline is not None:
+                seconds = max(0.0, one.deadline - published.observed.taken_at)
+                said += f"; in {seconds:.0f} s it is applied anyway, which may kill processes"
+            notes.append(said)
+    return tuple(notes)
 
 
 def explain_rights(rights: Rights) -> tuple[Right, ...]:

@@ -11,7 +11,6 @@ from enforcer.model import (
     Lease,
     Placement,
     PlannedChange,
-    Published,
     Receipt,
     Sample,
 )
@@ -54,20 +53,6 @@ def lease_reply(
         placement=None if placement is None else placement_reply(placement),
         usage=None if usage is None else sample_reply(*usage),
     )
-
-
-def deferral_notes(published: Published, lease: Lease) -> tuple[str, ...]:
-    """Tell the user of a lowered limit before it is applied, and when that may be."""
-    notes = []
-    for one in published.deferred:
-        if one.subject == lease.unit and lease.live:
-            what = "memory" if one.limit == "memory_max" else "swap"
-            said = f"the {what} limit of {format_bytes(one.wanted)} waits until less is used"
-            if one.deadline is not None:
-                seconds = max(0.0, one.deadline - published.observed.taken_at)
-                said += f"; in {seconds:.0f} s it is applied anyway, which may kill processes"
-            notes.append(said)
-    return tuple(notes)
 
 
 def _lease_sentence(lease: Lease, queue: tuple[int, str] | None) -> str:

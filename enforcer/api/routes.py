@@ -14,7 +14,6 @@ from enforcer.api.openapi import document
 from enforcer.api.overview import bounds_reply, catalogue_reply, status_reply
 from enforcer.api.paths import MOST_RECEIPTS, routes
 from enforcer.api.replies import (
-    deferral_notes,
     explain_reply,
     lease_reply,
     planned_reply,
@@ -25,7 +24,7 @@ from enforcer.api.table import MOST_WAIT_SECONDS, Answer, Call
 from enforcer.api.tree import slices_reply
 from enforcer.catalogue import resize_bounds
 from enforcer.errors import InvalidError, NotFoundError
-from enforcer.explain import explain
+from enforcer.explain import deferral_notes, explain
 from enforcer.model import EndReason, Lease, LeaseState
 from enforcer.places import find
 from enforcer.ports import Operations

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from enforcer.explain import Explanation, explain
 from enforcer.leases import Book
-from enforcer.model import Container, Hold, Lease, LeaseState, Limits, Usage
+from enforcer.model import Container, Deferred, Hold, Lease, LeaseState, Limits, Usage
 from enforcer.names import ROOT, UnitName, profile_slice
 from enforcer.policy import rights
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
@@ -321,6 +321,23 @@ def test_who_holds_more_than_their_total_is_told_so() -> None:
     assert told(servers[0], others=(*servers[1:], bob)).sentences[-1] == above
     assert told(queued, others=tuple(servers)).sentences == (above,)
     assert above not in told(servers[0], others=(servers[1], bob)).sentences
+
+
+def test_a_lowered_limit_that_waits_is_told_to_whose_it_is() -> None:
+    operations = FakeOperations(config())
+    ada, bob = lease("ada"), lease("bob")
+    operations.book = Book((ada, bob))
+    operations.tick()
+    waits = Deferred(subject=ada.unit, limit="swap_max", wanted=Bytes(GIB), deadline=None)
+    soon = replace(waits, limit="memory_max", deadline=60.0)
+    published = operations.published()
+    observed = replace(published.observed, taken_at=50.0)
+    published = replace(published, observed=observed, deferred=(waits, soon))
+    rights_now = operations.rights_now("ada")
+    for_ever, ends = explain(published, rights_now, "ada", "").sentences[-2:]
+    assert for_ever == "the swap limit of 1 GiB waits until less is used"
+    assert ends.startswith("the memory limit of 1 GiB waits until less is used; in 10 s it is")
+    assert "waits" not in " ".join(explain(published, rights_now, "bob", "").sentences)
 
 
 def test_others_stay_sums() -> None:
