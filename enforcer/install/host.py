@@ -194,7 +194,7 @@ class Host:
     def drop_docker_backup(self) -> None:
         """Remove the daemon.json of before, if that is what there is again."""
         before = self._read(_DOCKER_BACKUP)
-        if before is None:
+        if before is None or self.dry:
             return
         if before == self._read(_DOCKER_CONFIG):
             self.remove(_DOCKER_BACKUP)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
 
 from enforcer.install import main
 from enforcer.install.host import Host
@@ -14,6 +19,14 @@ DAEMON_JSON = "etc/docker/daemon.json"
 UNIT = "usr/local/lib/systemd/system/jupyter.slice"
 CONFIGURATION = "etc/enforcer/enforcer.toml"
 OWN = '{"data-root":  "/big"}\r\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where hosts are made and removed by the hundred: in memory, if there is such a place."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as made:
+        yield Path(made)
 
 
 def _bare(root: Path) -> Host:
@@ -42,29 +55,29 @@ def _without_tokens(host: Host) -> dict[str, tuple[int, bytes]]:
     return {name: one for name, one in files_of(host).items() if not name.endswith(".token")}
 
 
-def test_an_installation_that_was_killed_anywhere_is_taken_off(tmp_path: Path) -> None:
-    checkout = small_checkout(tmp_path / "checkout")
-    before = files_of(_with_docker(tmp_path / "before"))
-    for host in killed_anywhere(_with_docker, tmp_path, partial(install, checkout=checkout)):
+def test_an_installation_that_was_killed_anywhere_is_taken_off(folder: Path) -> None:
+    checkout = small_checkout(folder / "checkout")
+    before = files_of(_with_docker(folder / "before"))
+    for host in killed_anywhere(_with_docker, folder, partial(install, checkout=checkout)):
         _uninstall(host)
         assert files_of(host) == before
 
 
-def test_one_of_the_hub_too(tmp_path: Path) -> None:
-    checkout = small_checkout(tmp_path / "checkout")
-    before = files_of(_bare(tmp_path / "before"))
-    for host in killed_anywhere(_bare, tmp_path, lambda host: install(host, checkout, "--hub")):
+def test_one_of_the_hub_too(folder: Path) -> None:
+    checkout = small_checkout(folder / "checkout")
+    before = files_of(_bare(folder / "before"))
+    for host in killed_anywhere(_bare, folder, lambda host: install(host, checkout, "--hub")):
         _uninstall(host)
         assert _without_tokens(host) == before
 
 
-def test_begun_anew_it_is_a_whole_one(tmp_path: Path) -> None:
-    checkout = small_checkout(tmp_path / "checkout")
-    before = files_of(_with_docker(tmp_path / "before"))
-    whole = _with_docker(tmp_path / "whole")
+def test_begun_anew_it_is_a_whole_one(folder: Path) -> None:
+    checkout = small_checkout(folder / "checkout")
+    before = files_of(_with_docker(folder / "before"))
+    whole = _with_docker(folder / "whole")
     install(whole, checkout, "--hub")
     for host in killed_anywhere(
-        _with_docker, tmp_path, lambda host: install(host, checkout, "--hub")
+        _with_docker, folder, lambda host: install(host, checkout, "--hub")
     ):
         install(host, checkout, "--hub")
         assert host.load_manifest() == whole.load_manifest()
@@ -73,19 +86,19 @@ def test_begun_anew_it_is_a_whole_one(tmp_path: Path) -> None:
         assert files_of(host) == before
 
 
-def test_an_upgrade_that_was_killed_anywhere_is_taken_off_or_gone_on_with(tmp_path: Path) -> None:
-    old, new, newest = (small_checkout(tmp_path / f"v{n}", n) for n in (1, 2, 3))
-    before = files_of(_with_docker(tmp_path / "before"))
+def test_an_upgrade_that_was_killed_anywhere_is_taken_off_or_gone_on_with(folder: Path) -> None:
+    old, new, newest = (small_checkout(folder / f"v{n}", n) for n in (1, 2, 3))
+    before = files_of(_with_docker(folder / "before"))
 
     def make(root: Path) -> Host:
         host = _with_docker(root)
         install(host, old)
         return host
 
-    for host in killed_anywhere(make, tmp_path / "off", partial(install, checkout=new)):
+    for host in killed_anywhere(make, folder / "off", partial(install, checkout=new)):
         _uninstall(host)
         assert files_of(host) == before
-    for host in killed_anywhere(make, tmp_path / "on", lambda host: install(host, new, "--hub")):
+    for host in killed_anywhere(make, folder / "on", lambda host: install(host, new, "--hub")):
         install(host, newest, "--hub")
         toml = host.digests([CONFIGURATION])
         assert {name: host.load_manifest().files[name] for name in toml} == toml
@@ -95,9 +108,9 @@ def test_an_upgrade_that_was_killed_anywhere_is_taken_off_or_gone_on_with(tmp_pa
         assert files_of(host) == before
 
 
-def test_what_an_admin_writes_meanwhile_is_theirs(tmp_path: Path) -> None:
-    checkout = small_checkout(tmp_path / "checkout")
-    for host in killed_anywhere(_with_docker, tmp_path, partial(install, checkout=checkout)):
+def test_what_an_admin_writes_meanwhile_is_theirs(folder: Path) -> None:
+    checkout = small_checkout(folder / "checkout")
+    for host in killed_anywhere(_with_docker, folder, partial(install, checkout=checkout)):
         unit, docker = host.root / UNIT, host.root / DAEMON_JSON
         unit.write_text("# mine\n")
         docker.write_text(json.dumps({**json.loads(docker.read_text()), "debug": True}))
@@ -109,9 +122,9 @@ def test_what_an_admin_writes_meanwhile_is_theirs(tmp_path: Path) -> None:
         assert json.loads(docker.read_text()) == {"data-root": "/big", "debug": True}
 
 
-def test_a_removal_that_was_killed_anywhere_is_gone_on_with(tmp_path: Path) -> None:
-    checkout = small_checkout(tmp_path / "checkout")
-    before = files_of(_with_docker(tmp_path / "before"))
+def test_a_removal_that_was_killed_anywhere_is_gone_on_with(folder: Path) -> None:
+    checkout = small_checkout(folder / "checkout")
+    before = files_of(_with_docker(folder / "before"))
 
     def make(root: Path) -> Host:
         host = _with_docker(root)
@@ -119,6 +132,6 @@ def test_a_removal_that_was_killed_anywhere_is_gone_on_with(tmp_path: Path) -> N
         (host.root / "var/lib/enforcer/enforcer.db").touch()
         return host
 
-    for host in killed_anywhere(make, tmp_path, _uninstall):
+    for host in killed_anywhere(make, folder, _uninstall):
         _uninstall(host)
         assert files_of(host) == before
