@@ -15,9 +15,9 @@ from tests.unit.spawner.starts import refused
 pytestmark = pytest.mark.asyncio
 
 
-def a_slow_lab(folder: Path) -> AbstractAsyncContextManager[Lab]:
-    """Return a lab that waits for Docker for less than a second."""
-    return a_lab(folder, docker_timeout=0.4, poll_timeout=0.4, cleanup_timeout=2.0)
+def a_slow_lab(folder: Path, seconds: float = 0.4) -> AbstractAsyncContextManager[Lab]:
+    """Return a lab that waits so long for Docker; long, where Docker is to do something in time."""
+    return a_lab(folder, docker_timeout=seconds, poll_timeout=seconds, cleanup_timeout=5 * seconds)
 
 
 class Slowness:
@@ -80,7 +80,7 @@ async def test_a_look_that_docker_does_not_answer_is_not_the_last(tmp_path: Path
 
 
 async def test_a_newer_start_keeps_its_container_and_ends_the_lookout(tmp_path: Path) -> None:
-    async with a_slow_lab(tmp_path) as lab:
+    async with a_slow_lab(tmp_path, 2.0) as lab:
         docker, user = Slowness(lab), lab.user()
         await refused(user)
         assert lookouts()
