@@ -22,7 +22,7 @@ from enforcer.model import (
     Observed,
 )
 from enforcer.names import UnitName
-from enforcer.quantities import Cpus
+from enforcer.quantities import Bytes, Cpus
 from enforcer.reconcile import reconcile
 from enforcer.shares import (
     CALM,
@@ -139,7 +139,7 @@ class Decider:
         """Decide what a new lease needs at once: its slices, and floors above them.
 
         `observed` needs no more than the slices on the lease's path. Weights of slices that are
-        there already move at the next tick.
+        there already move at the next tick, and so does a floor above that is lowered.
         """
         path = desired_path(
             given.config,
@@ -149,9 +149,13 @@ class Decider:
             totals=given.totals,
             contention=self._contention,
         )
+        there = observed.cgroups
+        before = there[lease.unit].limits.memory_min if lease.unit in there else 0
+        grown = max(0, path[lease.unit].limits.memory_min - before)
         wanted = Desired(
             slices={
-                unit: _keep_weight(one, observed.cgroups.get(unit)) for unit, one in path.items()
+                unit: _beside_others(one, there.get(unit), None if unit == lease.unit else grown)
+                for unit, one in path.items()
             }
         )
         easing = Easing(now=observed.taken_at, deferred=self._deferred)
@@ -239,10 +243,18 @@ def _with_weight(one: DesiredSlice, weight: int) -> DesiredSlice:
     return replace(one, limits=replace(one.limits, cpu_weight=weight))
 
 
-def _keep_weight(one: DesiredSlice, there: Cgroup | None) -> DesiredSlice:
+def _beside_others(one: DesiredSlice, there: Cgroup | None, grown: int | None) -> DesiredSlice:
+    """Leave to the next tick what a new lease does not need.
+
+    grown: of a slice above it, by how much the lease's own floor grows. There, the floor of a lease
+    that has just ended still counts: its leaf has it until the next tick.
+    """
     if there is None:
         return one
+    held, floor = there.limits, one.limits.memory_min
+    if grown is not None:
+        floor = Bytes(max(floor, held.memory_min + grown))
     limits = replace(
-        one.limits, cpu_weight=there.limits.cpu_weight, io_weight=there.limits.io_weight
+        one.limits, cpu_weight=held.cpu_weight, io_weight=held.io_weight, memory_min=floor
     )
     return replace(one, limits=limits)

@@ -10,7 +10,7 @@ import pytest
 from enforcer.api.replies import placement_reply
 from enforcer.errors import ConflictError, EnforcerError
 from enforcer.model import Claim, EndReason, LeaseState, Resize, Usage
-from enforcer.names import ROOT, WORKLOAD, lease_slice, profile_slice, user_slice
+from enforcer.names import ROOT, WORKLOAD, ancestors, lease_slice, profile_slice, user_slice
 from enforcer.quantities import GIB, Bytes, Cpus
 from enforcer.slices import KERNELS_OWN
 from tests.unit.configs import VALID
@@ -67,6 +67,23 @@ async def test_a_users_total_holds_as_long_as_the_leaf_of_the_last_lease() -> No
         await controller.tick()
         after = lab.limits(of_user)
         assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
+
+
+async def test_no_floor_is_lowered_for_a_new_lease_before_the_old_leaf_has_none() -> None:
+    lab = Lab()
+    other = replace(TINY, server="b")
+    async with lab.running() as controller:
+        first, _ = await controller.claim(TINY)
+        above = ancestors(first.unit)
+        one = {unit: lab.limits(unit).memory_min for unit in above}
+        await controller.release(first.id, EndReason.STOPPED)  # a tick comes, but not at once
+        second, _ = await controller.claim(other)
+        assert lab.limits(first.unit).memory_min == lab.limits(second.unit).memory_min == GIB
+        for unit in above[:3]:
+            assert lab.limits(unit).memory_min == one[unit] + GIB
+        await controller.tick()
+        assert lab.limits(second.unit).memory_min == GIB
+        assert {unit: lab.limits(unit).memory_min for unit in above} == one
 
 
 async def test_of_two_claims_for_the_last_free_guarantee_one_wins() -> None:
