@@ -386,14 +386,14 @@ async def test_after_a_crash_in_the_middle_of_a_call_the_next_call_works(
 
 @pytest.mark.asyncio
 async def test_an_actuator_that_hangs_is_killed_and_the_next_call_works(
-    hasty: SystemdActuator, commands: Commands
+    client: SystemdActuator, commands: Commands
 ) -> None:
     begin = time.monotonic()
     with pytest.raises(UnavailableError) as caught:
-        await hasty.create_slice(spec("jupyter-hang.slice"))
+        await client.create_slice(spec("jupyter-hang.slice"))
     assert caught.value.code == "systemd.timeout"
-    assert time.monotonic() - begin < 3
-    await hasty.service_cgroup("docker.service")
+    assert time.monotonic() - begin < 15
+    await client.service_cgroup("docker.service")
     assert commands.started == 2
 
 
