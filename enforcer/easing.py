@@ -89,6 +89,8 @@ def ease(
     }
     containers = {
         wish.id: _ease_container(wish, observed, known.containers.get(wish.id), easing, waiting)
+        if wish.leaf is None
+        else _follow_leaf(wish, observed, slices[wish.leaf].limits, waiting)
         for wish in desired.containers.values()
     }
     eased = replace(
@@ -127,6 +129,22 @@ def _ease_slice(
     return replace(one, limits=limits)
 
 
+def _follow_leaf(
+    wish: DesiredContainer, observed: Observed, leaf: Limits, waiting: Iterable[Deferred]
+) -> DesiredContainer:
+    """Of what waits in its leaf, have a container keep what it has, but no less than the leaf."""
+    there = (observed.containers or {}).get(wish.id)
+    waits = {one.limit for one in waiting if one.subject == wish.leaf}
+    if not waits or there is None or there.kernel is None:
+        return wish
+    memory, swap = wish.limits.memory, wish.limits.swap
+    if "memory_max" in waits:
+        memory = _unlowered(leaf.memory_max, there.kernel.memory)
+    if "swap_max" in waits:
+        swap = _unlowered(leaf.swap_max, there.kernel.swap)
+    return replace(wish, limits=replace(wish.limits, memory=memory, swap=swap))
+
+
 def _ease_container(
     wish: DesiredContainer,
     observed: Observed,
@@ -134,23 +152,11 @@ def _ease_container(
     easing: Easing,
     waiting: list[Deferred],
 ) -> DesiredContainer:
-    """A leaf's container keeps what it has of what waits there.
-
-    One without a leaf keeps its swap with its memory: how much of that it uses is not read.
-    """
+    """Have one without a leaf keep its swap with its memory: how much it uses is not read."""
     there = (observed.containers or {}).get(wish.id)
-    if there is None or there.kernel is None:
+    if there is None or there.kernel is None or there.usage is None:
         return wish
     wanted, kernel = wish.limits, there.kernel
-    if wish.leaf is not None:
-        waits = {one.limit for one in waiting if one.subject == wish.leaf}
-        memory = (
-            _unlowered(wanted.memory, kernel.memory) if "memory_max" in waits else wanted.memory
-        )
-        swap = _unlowered(wanted.swap, kernel.swap) if "swap_max" in waits else wanted.swap
-        return replace(wish, limits=replace(wanted, memory=memory, swap=swap)) if waits else wish
-    if there.usage is None:
-        return wish
     case = _Case(
         subject=wish.id,
         limit="memory_max",
@@ -214,7 +220,8 @@ def _same(wanted: Limits, kernel: Limits) -> bool:
 
 
 def _unlowered(wanted: Bytes | None, kernel: Bytes | None) -> Bytes | None:
-    return kernel if wanted is not None and _lowers(wanted, kernel) else wanted
+    """Return the wanted limit if the kernel's is lower, else the kernel's."""
+    return kernel if wanted is None or _lowers(wanted, kernel) else wanted
 
 
 def _still_raised(

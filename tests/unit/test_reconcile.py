@@ -651,10 +651,19 @@ def test_a_scope_keeps_its_swap_while_its_leaf_does() -> None:
         oom_score_adj=-250,
     )
     before, after = _swapping(2, box), _swapping(1, box)
-    for swap, kept in ((1.5, gib(2)), (0.5, gib(1))):
-        result = ease(after, _swapped(before, swap, 4, box), known_of(before))
+
+    def updated(used: float, kernel: ContainerLimits) -> tuple[Bytes | None, Bytes | None]:
+        one = replace(box, kernel=kernel)
+        result = ease(after, _swapped(before, used, 4, one), known_of(before))
         (update,) = (one for one in result.actions if isinstance(one, UpdateContainer))
-        assert (update.limits.memory, update.limits.swap) == (gib(4), kept)
+        return update.limits.memory, update.limits.swap
+
+    assert box.kernel is not None
+    assert updated(1.5, box.kernel) == (gib(4), gib(2))
+    assert updated(0.5, box.kernel) == (gib(4), gib(1))
+    # what somebody else has lowered is as much as the leaf's again, or that would kill
+    assert updated(1.5, replace(box.kernel, swap=gib(0))) == (gib(4), gib(2))
+    assert updated(1.5, replace(box.kernel, swap=None)) == (gib(4), None)
 
 
 def test_a_scope_has_the_swap_that_its_leaf_has() -> None:
@@ -681,6 +690,10 @@ def test_a_scope_waits_with_its_leaf() -> None:
     after = desired(CONFIG, [_resized(3)], world, totals=TOTALS)
     full = ease(after, _using(before, gib(3.5), box), known_of(before))
     assert full.actions == ()
+    low = replace(box, kernel=ContainerLimits(cpu=cpus(2), memory=gib(2)))
+    (mending,) = ease(after, _using(before, gib(3.5), low), known_of(before)).actions
+    assert isinstance(mending, UpdateContainer)
+    assert mending.limits.memory == gib(4)
     free = ease(after, _using(before, gib(1), box), known_of(before))
     assert [type(one) for one in free.actions] == [UpdateContainer, SetLimits]
 
