@@ -15,6 +15,7 @@ from enforcer.bootstrap.commands import Command
 from enforcer.errors import UnavailableError
 from enforcer.hubconfig import bridge_address
 from enforcer.install.files import VENV, ManagedFile, digest
+from enforcer.names import FIXED
 from enforcer.wholefile import put, sweep
 
 ENGINE_SERVICES = ("docker", "containerd")
@@ -257,7 +258,10 @@ class Host:
         The manifest is the last to go: until then, all this can be started again.
         """
         if not self.dry:
-            for folder in (self.root / "etc/systemd/system.control").glob("jupyter*.slice.d"):
+            # What runs keeps its limits; but a cap that a killed daemon left would come back.
+            capped = [self.root / f"run/systemd/system.control/{unit}.d" for unit in FIXED]
+            kept = (self.root / "etc/systemd/system.control").glob("jupyter*.slice.d")
+            for folder in (*kept, *capped):
                 shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(self.root / VENV.parent, ignore_errors=True)
         self.must("systemctl", ("systemctl", "daemon-reload"), SECONDS)

@@ -236,6 +236,20 @@ def test_after_a_reboot_the_cap_is_there_first_and_leases_are_as_before(lab: Lab
         check_rebooted(after, cap, stays, goes)
 
 
+@pytest.mark.long
+def test_a_boot_before_the_daemon_has_ever_run_has_the_first_cap(lab: Lab) -> None:
+    units = "enforcer.socket enforcer.service"
+    lab.guest.run(f"systemctl disable --now {units}", timeout_seconds=180)
+    lab.guest.run(f"rm -r /etc/systemd/system.control/{ROOT}.d")
+    lab.guest.reboot(timeout_seconds=REBOOT_SECONDS)
+    # two CPUs, of which a quarter of one stays with the host if nobody says otherwise
+    assert lab.read(ROOT, "cpu.max") == "175000 100000"
+    assert lab.read(ROOT, "memory.swap.max") == "0"
+    assert lab.read(ROOT, "memory.max") != "max"
+    lab.guest.run(f"systemctl enable --now {units}", timeout_seconds=300)
+    until(lambda: lab.read(ROOT, "cpu.max") == "150000 100000", 60)
+
+
 def check_rebooted(lab: Lab, cap: Mapping[str, str], stays: LeaseReply, goes: LeaseReply) -> None:
     """See that the cap was first, and what became of the leases."""
     until(lambda: answers(lab), 90)

@@ -317,12 +317,22 @@ def _installed(root: Path) -> Host:
     install(host, small_checkout(root / "checkout"), "--hub")
     (host.root / "var/lib/enforcer/enforcer.db").touch()
     (host.root / "etc/enforcer/enforcer.toml").write_text("# mine\n")
-    (host.root / "etc/systemd/system.control/jupyter.slice.d").mkdir(parents=True)
-    (host.root / "etc/systemd/system.control/jupyter.slice.d/50-CPUQuota.conf").touch()
+    for control in ("etc/systemd", "run/systemd"):
+        folder = host.root / control / "system.control/jupyter.slice.d"
+        folder.mkdir(parents=True)
+        (folder / "50-CPUQuota.conf").touch()
+    leaf = host.root / _LEAF
+    leaf.parent.mkdir(parents=True)
+    leaf.touch()
     return host
 
 
+_LEAF = "run/systemd/system.control/jupyter-workload-a-b-c.slice.d/50-MemoryMax.conf"
+"""What a running container is held to."""
+
+
 KEPT = {
+    _LEAF,
     "etc/enforcer/enforcer.toml",
     "etc/jupyterhub/jupyterhub_config.py",
     "sys/fs/cgroup/cgroup.controllers",
@@ -342,7 +352,7 @@ def test_removed_it_leaves_configurations_and_state_until_they_are_purged(
     assert main(["uninstall"], host) == 0
     assert "not installed here: nothing to do" in capsys.readouterr().err
     assert main(["uninstall", "--purge"], host) == 0
-    assert files_of(host).keys() == {"sys/fs/cgroup/cgroup.controllers"}
+    assert files_of(host).keys() == {_LEAF, "sys/fs/cgroup/cgroup.controllers"}
     said = capsys.readouterr().err
     assert "/etc/enforcer: removed" in said
     assert "kept" not in said
@@ -353,13 +363,14 @@ def test_purged_at_once_nothing_is_left_but_a_hub_that_was_configured_by_somebod
 ) -> None:
     host = _installed(tmp_path)
     assert main(["uninstall", "--purge"], host) == 0
-    assert files_of(host).keys() == {"sys/fs/cgroup/cgroup.controllers"}
+    assert files_of(host).keys() == {_LEAF, "sys/fs/cgroup/cgroup.controllers"}
     config = host.root / "etc/jupyterhub/jupyterhub_config.py"
     config.parent.mkdir()
     config.write_text("# theirs\n")
     install(host, tmp_path / "checkout", "--hub")
     assert main(["uninstall", "--purge"], host) == 0
     assert files_of(host).keys() == {
+        _LEAF,
         "sys/fs/cgroup/cgroup.controllers",
         str(config.relative_to(host.root)),
     }
