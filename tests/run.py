@@ -198,7 +198,7 @@ def _machine_in_the_making(checkout: Path) -> Iterator[None]:
     It gives way to them, and is only ahead of its time: the first test that needs the machine waits
     for it, shows that, and builds it again, aloud, if this came to nothing.
     """
-    words = ("nice", "-n", "10", sys.executable, "-m", "enforcer.machine", "--hub", "prepare")
+    words = ("nice", "-n", "10", sys.executable, "-m", "tests.machine.ahead")
     with subprocess.Popen(
         words,
         cwd=checkout,

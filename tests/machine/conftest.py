@@ -9,8 +9,7 @@ import pytest
 
 from enforcer import machine
 from enforcer.bootstrap import Console
-from enforcer.demo import stage
-from enforcer.machine import npm
+from tests.machine import ahead
 from tests.machine.lab import SOURCE, Lab, open_lab
 
 
@@ -46,21 +45,10 @@ _prepared = pytest.StashKey[dict[tuple[str, machine.Source | None], machine.Laye
 def prepare(
     request: pytest.FixtureRequest, suite: str, source: machine.Source | None
 ) -> machine.Layer:
-    """A saved machine, looked for once in a session; who waits for its making sees why.
-
-    On the default suite all have the hub's disk, which costs less than a second disk for those that
-    need no hub.
-    """
+    """A saved machine, looked for once in a session; who waits for its making sees why."""
     prepared = request.session.stash.setdefault(_prepared, {})
     if (suite, source) not in prepared:
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
-            # whether the pages are there must not make two machines of one
-            stage.build_pages(npm.search_path())
-            prepared[suite, source] = machine.prepare(
-                suite,
-                source=source,
-                hub=suite == machine.DEFAULT_SUITE,
-                progress=Console(sys.stderr).step,
-            )
+            prepared[suite, source] = ahead.build(suite, source, Console(sys.stderr).step)
     return prepared[suite, source]
