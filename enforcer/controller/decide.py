@@ -10,7 +10,6 @@ from enforcer.desired import desired, desired_path
 from enforcer.easing import Easing, Known
 from enforcer.model import (
     Action,
-    Cgroup,
     Config,
     Container,
     ContainerLimits,
@@ -149,12 +148,16 @@ class Decider:
             totals=given.totals,
             contention=self._contention,
         )
-        there = observed.cgroups
-        before = there[lease.unit].limits.memory_min if lease.unit in there else 0
-        grown = max(0, path[lease.unit].limits.memory_min - before)
+        there = {unit: one.limits for unit, one in observed.cgroups.items()}
+        # somebody else's floor is no basis for another
+        ours = {unit: given.known.get(unit, limits).memory_min for unit, limits in there.items()}
+        grown = max(0, path[lease.unit].limits.memory_min - ours.get(lease.unit, 0))
+        floors = {unit: ours[unit] + grown for unit in ours if unit != lease.unit}
         wanted = Desired(
             slices={
-                unit: _beside_others(one, there.get(unit), None if unit == lease.unit else grown)
+                unit: _beside_others(one, there[unit], floors.get(unit, 0))
+                if unit in there
+                else one
                 for unit, one in path.items()
             }
         )
@@ -243,18 +246,16 @@ def _with_weight(one: DesiredSlice, weight: int) -> DesiredSlice:
     return replace(one, limits=replace(one.limits, cpu_weight=weight))
 
 
-def _beside_others(one: DesiredSlice, there: Cgroup | None, grown: int | None) -> DesiredSlice:
+def _beside_others(one: DesiredSlice, there: Limits, floor: int) -> DesiredSlice:
     """Leave to the next tick what a new lease does not need.
 
-    grown: of a slice above it, by how much the lease's own floor grows. There, the floor of a lease
-    that has just ended still counts: its leaf has it until the next tick.
+    floor: no lower than this. Above the lease, the floor of one that has just ended still counts:
+    its leaf has it until the next tick.
     """
-    if there is None:
-        return one
-    held, floor = there.limits, one.limits.memory_min
-    if grown is not None:
-        floor = Bytes(max(floor, held.memory_min + grown))
     limits = replace(
-        one.limits, cpu_weight=held.cpu_weight, io_weight=held.io_weight, memory_min=floor
+        one.limits,
+        cpu_weight=there.cpu_weight,
+        io_weight=there.io_weight,
+        memory_min=Bytes(max(one.limits.memory_min, floor)),
     )
     return replace(one, limits=limits)

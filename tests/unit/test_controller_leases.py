@@ -86,6 +86,15 @@ async def test_no_floor_is_lowered_for_a_new_lease_before_the_old_leaf_has_none(
         assert {unit: lab.limits(unit).memory_min for unit in above} == one
 
 
+async def test_a_claim_does_not_build_on_a_floor_that_somebody_else_has_set() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await placed(lab, controller)
+        lab.world.kernel.write(WORKLOAD, "memory_min", Bytes(20 * GIB))
+        await controller.claim(replace(TINY, server="b"))
+        assert lab.limits(WORKLOAD).memory_min == 2 * GIB
+
+
 async def test_of_two_claims_for_the_last_free_guarantee_one_wins() -> None:
     text = VALID + '[admission]\nmode = "refuse"\n'
     lab = Lab(text=text.replace("cpu_guarantee = 5", "cpu_guarantee = 10"))
