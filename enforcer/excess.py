@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from enforcer.model import Lease, ReportDrift
 from enforcer.quantities import CORE, format_bytes, format_cpus
@@ -54,6 +55,10 @@ class Excess:
         return " and ".join(words for counts, words in parts if counts)
 
 
+TOTAL_EXCEEDED: Final = "total-exceeded"
+"""What the reports are about."""
+
+
 def excesses(leases: Iterable[Lease], totals: Totals) -> tuple[Excess, ...]:
     """Return who holds more than their total, by name; who has no total holds what they have."""
     held = defaultdict[str, Amount](Amount)
@@ -70,6 +75,6 @@ def excesses(leases: Iterable[Lease], totals: Totals) -> tuple[Excess, ...]:
 def excess_reports(leases: Iterable[Lease], totals: Totals) -> tuple[ReportDrift, ...]:
     """Return who holds more than their total, for the operator. Time mends it."""
     return tuple(
-        ReportDrift(what="total-exceeded", subject=one.user, message=one.sentence, command="")
+        ReportDrift(what=TOTAL_EXCEEDED, subject=one.user, message=one.sentence, command="")
         for one in excesses(leases, totals)
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from enforcer.excess import excesses
+from enforcer.excess import TOTAL_EXCEEDED
 from enforcer.levels import THROTTLED, LevelState, binding, level_states, percent, say_times
 from enforcer.model import Hold, Lease, LeaseState, Published, Rights
 from enforcer.names import ancestors
@@ -48,9 +48,11 @@ class Explanation:
 def explain(published: Published, rights: Rights, user: str, server: str) -> Explanation:
     """Explain one server of one user; without a lease, what the user may have."""
     lease = find(published.leases, user, server)
-    mine = [one for one in published.leases if one.user == user]
-    above = excesses(mine, {user: (rights.cpu_total, rights.mem_total)})
-    of_total = tuple(one.sentence for one in above)
+    of_total = tuple(
+        one.message
+        for one in published.open_drift
+        if (one.what, one.subject) == (TOTAL_EXCEEDED, user)
+    )
     known = Explanation(
         user=user,
         server=server,
@@ -67,7 +69,7 @@ def explain(published: Published, rights: Rights, user: str, server: str) -> Exp
         return replace(known, summary=summary, sentences=(*lease.notes, *of_total))
     levels = level_states(published, lease)
     sentences = (
-        *_retired(published, lease),
+        *_lost_right(published, rights, lease),
         *_caps(levels),
         _cpu_guarantee(lease, levels[0]),
         _memory_guarantee(published, lease, levels[0]),
@@ -155,11 +157,14 @@ def _throttle(level: LevelState, leaf: LevelState) -> str:
     return f"{said}, and hit the throttle {say_times(level.throttle_hits)}"
 
 
-def _retired(published: Published, lease: Lease) -> tuple[str, ...]:
-    if lease.profile in published.config.profiles:
-        return ()
-    gone = f"profile {lease.profile} is no longer in the configuration"
-    return (f"{gone}: it runs on within what that was, but cannot be started again",)
+def _lost_right(published: Published, rights: Rights, lease: Lease) -> tuple[str, ...]:
+    if lease.profile not in published.config.profiles:
+        gone = f"profile {lease.profile} is no longer in the configuration"
+        return (f"{gone}: it runs on within what that was, but cannot be started again",)
+    if lease.profile not in rights.profiles:
+        gone = f"profile {lease.profile} is no longer allowed to {lease.user}"
+        return (f"{gone}: it runs on, but cannot be started again",)
+    return ()
 
 
 def _caps(levels: Sequence[LevelState]) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def plan(
     )
     terms = Terms(config=after, rights_of=rights_of_after, containers=others)
     regranted = regrant(Book(live), terms).book.leases
-    new_totals = totals_of((lease.claim for lease in regranted), rights_of_after)
+    new_totals = totals_of(regranted, rights_of_after)
     in_force = _totals_in_force(live, observed)
     old_totals = {**new_totals, **in_force}
     old = desired(before, live, observed, totals=old_totals)

@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from enforcer.errors import ForbiddenError, InvalidError, NotFoundError
 from enforcer.model import (
+    LARGEST_PROFILE,
     AdmissionMode,
     Claim,
     Config,
@@ -243,7 +244,7 @@ class _Entries:
         """
         found = self.look_up(resource.key, resource.given)
         if not found:
-            self.sources[resource.key] = "the largest allowed profile"
+            self.sources[resource.key] = LARGEST_PROFILE
             return self._largest(resource, profiles)
         if found.keys() <= self._groups.keys():
             for source, entry in self._groups.items():

@@ -1,7 +1,8 @@
-"""After a reload: every live lease's numbers are cut to what the new policy allows.
+"""After a reload or a restart: every live lease's numbers are cut to what the new policy allows.
 
-Nothing grows. The oldest lease is served first, so that the newest is the first to be cut. One
-user's limits may exceed the new total together: they run, and guarantees are what is promised.
+Nothing grows, and who loses the right to a profile keeps what runs in it. The oldest lease is
+served first, so that the newest is the first to be cut. One user's limits may exceed the new total
+together: they run, and guarantees are what is promised.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from enforcer.room import (
     limits,
     profile_total,
     promised,
+    spared,
     to_grant,
     workload,
 )
@@ -62,10 +64,12 @@ def _bounds(terms: Terms, book: Book, lease: Lease) -> tuple[Amount, Amount | No
     if profile is not None:
         limit = limit.least(Amount(profile.cpu_limit, profile.mem_limit))
     try:
+        own = terms.rights_of(lease.claim)
         rights = terms.rights_beside(book.live, lease.claim)
     except ForbiddenError:
         return limit, None  # it may not start again, but what runs goes on
-    limit = limit.least(Amount(rights.cpu_total, rights.mem_total))
+    total = Amount(rights.cpu_total, rights.mem_total)
+    limit = limit.least(total.most(spared(lease, own)))
     return limit, Amount(rights.max_cpu_guarantee, rights.max_mem_guarantee)
 
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from enforcer.model import Config, Grant, Lease, LeaseState, Rights
+from enforcer.model import LARGEST_PROFILE, Config, Grant, Lease, LeaseState, Rights
 from enforcer.quantities import PAGE, Bytes, Cpus
 
 
@@ -170,6 +170,21 @@ def promised(lease: Lease) -> Amount:
 def limited(lease: Lease) -> Amount:
     """Return the limits a lease holds, those it can go back to included."""
     return _over_time(lease, limits)
+
+
+def spared(lease: Lease, rights: Rights) -> Amount:
+    """Return what of a lease's limits its user's total does not cut.
+
+    A total that nobody wrote down follows from the profiles that the user may have. So it is
+    smaller without one of them, but that takes nothing from what runs in this one.
+    """
+    if lease.profile in rights.profiles:
+        return NOTHING
+    held = limited(lease)
+    return Amount(
+        held.cpu if rights.sources.get("cpu_total") == LARGEST_PROFILE else 0,
+        held.memory if rights.sources.get("mem_total") == LARGEST_PROFILE else 0,
+    )
 
 
 def total(amounts: Iterable[Amount]) -> Amount:

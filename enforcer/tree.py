@@ -6,6 +6,7 @@ nobody asked us about. Parents follow from the names.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from enforcer.names import (
     user_slice,
 )
 from enforcer.quantities import Bytes, Cpus
+from enforcer.room import Amount, spared
 
 Totals = Mapping[str, tuple[Cpus, Bytes]]
 """User → their total of CPU and of memory, over all profiles and servers."""
@@ -45,20 +47,23 @@ class Level:
 Tree = Mapping[UnitName, Level]
 
 
-def totals_of(claims: Iterable[Claim], rights_of: Callable[[Claim], Rights]) -> Totals:
+def totals_of(leases: Iterable[Lease], rights_of: Callable[[Claim], Rights]) -> Totals:
     """Return user → total of CPU and memory; who has no rights any more is left out.
 
-    Of servers claimed with different groups of the hub the most generous counts.
+    Of servers claimed with different groups of the hub the most generous counts. It is no less
+    than what the user's servers hold in profiles to which they have only lost the right.
     """
-    totals: dict[str, tuple[Cpus, Bytes]] = {}
-    for claim in claims:
+    totals, spare = defaultdict[str, Amount](Amount), defaultdict[str, Amount](Amount)
+    for lease in leases:
         try:
-            rights = rights_of(claim)
+            rights = rights_of(lease.claim)
         except (ForbiddenError, InvalidError):
             continue  # what runs goes on within its profile
-        cpu, memory = totals.get(claim.user, (Cpus(0), Bytes(0)))
-        totals[claim.user] = (max(cpu, rights.cpu_total), max(memory, rights.mem_total))
-    return totals
+        given = Amount(rights.cpu_total, rights.mem_total)
+        totals[lease.user] = totals[lease.user].most(given)
+        spare[lease.user] += spared(lease, rights)
+    found = {user: total.most(spare[user]) for user, total in totals.items()}
+    return {user: (Cpus(one.cpu), Bytes(one.memory)) for user, one in found.items()}
 
 
 def cpu_tree(

@@ -231,7 +231,7 @@ class Loop:
         live = self.keeper.book.live
         users = {lease.user for lease in live}
         ended = [one for one in self.keeper.kept(self._leaves) if one.user not in users]
-        self.rights.renew_totals(self.config, [lease.claim for lease in (*live, *ended)])
+        self.rights.renew_totals(self.config, (*live, *ended))
 
     def _given_now(self, observed: Observed) -> Given:
         """Return what a tick decides upon; the very same as the last time if nothing is new."""

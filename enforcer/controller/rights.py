@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from enforcer import policy
 from enforcer.errors import UnavailableError
-from enforcer.model import Claim, Config, Rights
+from enforcer.model import Config, Lease, Rights
 from enforcer.ports import Clock, Host
 from enforcer.tree import Totals, totals_of
 
@@ -85,12 +85,12 @@ class RightsBook:
             return False
         return known.certain or not config.groups
 
-    def renew_totals(self, config: Config, claims: Collection[Claim]) -> None:
-        """Reckon the totals of the users whose claims these are."""
-        users = {claim.user for claim in claims}
+    def renew_totals(self, config: Config, leases: Collection[Lease]) -> None:
+        """Reckon the totals of the users whose leases these are."""
+        users = {lease.user for lease in leases}
         told = {user for user in users if self._knows(user)}
         totals = totals_of(
-            (claim for claim in claims if claim.user in told),
+            (lease for lease in leases if lease.user in told),
             lambda claim: self.of(config, claim.user, claim.groups),
         )
         # a user database that hangs lifts nobody's total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enforcer.model.config import (
+    LARGEST_PROFILE,
     SOCKET,
     AdmissionMode,
     AdmissionRules,
@@ -67,6 +68,7 @@ from enforcer.model.published import (
 )
 
 __all__ = [
+    "LARGEST_PROFILE",
     "LEASE_LABEL",
     "NEVER_RAN",
     "PERIOD_USEC",

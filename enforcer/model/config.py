@@ -176,6 +176,10 @@ class Config:
         return replace(self, retired=MappingProxyType(retired))
 
 
+LARGEST_PROFILE: Final = "the largest allowed profile"
+"""The source of a total that nobody wrote down."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rights:
     """What one user may have, after name, groups and ``default`` were merged (policy).

@@ -36,6 +36,9 @@ tasks_total = 300
 )
 """A profile Tiny that bounds all that a profile can."""
 RENAMED = HELD.replace("Tiny", "Small").replace("tasks_limit = 100", "tasks_limit = 250")
+WITHOUT_LARGE = VALID.replace(', "Large"]', "]").replace(
+    '[resource_profiles.Large]\ncpu_limit = 10\nmem_limit = "40 GiB"\n', ""
+)
 SOON_SECONDS = 5.0
 
 
@@ -104,13 +107,14 @@ class NoMetrics:
         return b""
 
 
-def call(*, lease_id: str = "", user: str = "") -> Call:
-    """What root asks of the API: about a lease, or about a user."""
+def call(*, lease_id: str = "", user: str = "", server: str = "") -> Call:
+    """What root asks of the API: about a lease, or about a user and their server."""
     peer = Peer(uid=0, name="root", privileged=True)
+    named = {"user": user, "server": server}
     return Call(
         peer=peer,
         path={"lease_id": lease_id},
-        once={"user": user} if user else {},
+        once={word: name for word, name in named.items() if name},
         many={"group": []},
         body=None,
     )

@@ -18,9 +18,19 @@ from enforcer.errors import (
     RefusedError,
     UnavailableError,
 )
-from enforcer.model import AdmissionMode, Claim, EndReason, Lease, LeaseState, Resize, Rights
+from enforcer.model import (
+    LARGEST_PROFILE,
+    AdmissionMode,
+    Claim,
+    EndReason,
+    Lease,
+    LeaseState,
+    Resize,
+    Rights,
+)
 from enforcer.quantities import Cpus
 from enforcer.regrant import regrant
+from enforcer.tree import totals_of
 from tests.unit.lab import (
     LARGE,
     SMALL,
@@ -594,6 +604,48 @@ def test_a_lease_goes_on_though_its_profile_or_its_users_right_has_gone() -> Non
     lease = a_lease("a", "ada", guarantee=(2, 4))
     terms = replace(the_terms(a_config(SMALL)), rights_of=forbidden)
     assert regrant(Book((lease,)), terms) == Step(Book((lease,)))
+
+
+@pytest.mark.parametrize("cpu", [LARGEST_PROFILE, "user ada"])
+@pytest.mark.parametrize("memory", [LARGEST_PROFILE, "user ada"])
+def test_only_a_total_that_is_written_down_cuts_what_runs_in_a_lost_profile(
+    cpu: str, memory: str
+) -> None:
+    one = a_lease("a", "ada", limit=(6, 20))
+    other = replace(
+        a_lease("b", "ada", limit=(2, 4)), grant_before=a_grant((7, 21)), resized_until=2000.0
+    )
+    lost = replace(
+        some_rights(total=(1, 2)),
+        profiles=("Small",),
+        sources={"cpu_total": cpu, "mem_total": memory},
+    )
+    step = regrant(Book((one, other)), the_terms(a_config(), {"ada": lost}))
+    grant = step.book.leases[0].grant
+    cpu_total, mem_total = totals_of((one, other), lambda _: lost)["ada"]
+    spares_cpu, spares_memory = cpu == LARGEST_PROFILE, memory == LARGEST_PROFILE
+    assert (grant.cpu_limit, cpu_total) == (
+        (cores(6), cores(13)) if spares_cpu else (cores(1),) * 2
+    )
+    assert (grant.mem_limit, mem_total) == ((gib(20), gib(41)) if spares_memory else (gib(2),) * 2)
+
+
+def test_no_lease_is_left_more_than_its_users_total_whatever_groups_it_was_claimed_with() -> None:
+    def by_group(claim: Claim) -> Rights:
+        written = "ml" in claim.groups
+        source = "group ml" if written else LARGEST_PROFILE
+        return replace(
+            some_rights(total=(1, 2) if written else (2, 8)),
+            profiles=("Small",),
+            sources={"cpu_total": source, "mem_total": source},
+        )
+
+    one = a_lease("a", "ada", limit=(6, 20))
+    one = replace(one, claim=replace(one.claim, groups=("ml",)))
+    other = a_lease("b", "ada", profile="Small", limit=(1, 1))
+    left = regrant(Book((one, other)), replace(the_terms(a_config()), rights_of=by_group)).book.live
+    assert totals_of(left, by_group) == {"ada": (cores(2), gib(8))}
+    assert left[0].grant == a_grant((2, 8))
 
 
 def test_an_engine_that_needs_all_leaves_no_guarantee() -> None:

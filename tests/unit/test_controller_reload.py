@@ -11,21 +11,27 @@ from enforcer.api.routes import Api
 from enforcer.api.types import BoundsReply, CatalogueReply, ExplainReply
 from enforcer.controller import Controller
 from enforcer.errors import EnforcerError, NotFoundError, RefusedError, UnavailableError
-from enforcer.model import Claim, EndReason, LeaseHistory, LeaseState, Limits, Resize
-from enforcer.names import UnitName, profile_slice, user_slice
-from enforcer.quantities import GIB, Bytes
+from enforcer.model import Claim, EndReason, Lease, LeaseHistory, LeaseState, Limits, Resize
+from enforcer.names import UnitName, ancestors, profile_slice, user_slice
+from enforcer.quantities import CORE, GIB, Bytes, Cpus
+from enforcer.slices import KERNELS_OWN
 from tests.unit.configs import VALID
 from tests.unit.controllerlab import (
     HELD,
     LEAF,
     RENAMED,
     TINY,
+    WITHOUT_LARGE,
     Lab,
     NoMetrics,
     call,
     placed,
     until,
 )
+
+LARGE = Claim(user="ann", profile="Large", mem_guarantee=Bytes(10 * GIB))
+NOTHING_ALLOWED = f"{VALID}[user_profiles.ann]\nallowed_resources = []\n"
+ONLY_TINY = NOTHING_ALLOWED.replace("= []", '= ["Tiny"]')
 
 pytestmark = pytest.mark.asyncio
 
@@ -206,6 +212,50 @@ async def test_a_profile_that_is_renamed_holds_what_runs_in_it_until_that_has_en
         assert lab.limits(LEAF).tasks_max == 200
 
 
+@pytest.mark.parametrize("text", [WITHOUT_LARGE, ONLY_TINY, NOTHING_ALLOWED])
+async def test_who_loses_the_right_to_a_profile_keeps_what_runs_in_it_as_it_is(text: str) -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        half = replace(LARGE, cpu_limit=Cpus(5 * CORE), mem_limit=Bytes(20 * GIB))
+        leases = [
+            (await controller.claim(replace(half, server=server)))[0] for server in ("a", "b")
+        ]
+        await controller.tick()
+        before = _limits(lab, *leases)
+        lab.text = text
+        lost = {("ann/a", "right to the profile"), ("ann/b", "right to the profile")}
+        assert {(one.subject, one.what) for one in controller.plan(text)} == lost
+        assert len(await controller.reload()) == 2
+        await controller.tick()
+        assert _limits(lab, *leases) == before
+        assert controller.published().leases == tuple(leases)
+        assert not controller.published().open_drift
+        told = (await Api(controller, NoMetrics()).explain(call(user="ann", server="a"))).reply
+        assert isinstance(told, ExplainReply)
+        assert "cannot be started again" in told.sentences[0]
+        assert not any("in all" in one for one in told.sentences)
+        for profile in ("Large", "Tiny"):
+            with pytest.raises(EnforcerError):
+                await controller.claim(Claim(user="ann", server="c", profile=profile))
+        # as much as they held, no longer than they hold it
+        await controller.release(leases[0].id, EndReason.CANCELLED)
+        await controller.tick()
+        assert lab.limits(user_slice("Large", "ann")).memory_max == 20 * GIB + KERNELS_OWN
+        assert lab.limits(leases[1].unit).memory_max == 20 * GIB
+
+
+async def test_a_total_that_is_written_down_cuts_what_runs_in_a_lost_profile_too() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(LARGE)
+        lab.text = f"{ONLY_TINY}mem_total = 3\n"
+        await controller.reload()
+        assert lab.limits(lease.unit).memory_max == 3 * GIB
+        assert lab.limits(user_slice("Large", "ann")).memory_max == 3 * GIB + KERNELS_OWN
+        assert lab.limits(lease.unit).cpu_quota == 10 * CORE
+        assert lab.limits(user_slice("Large", "ann")).cpu_quota == 10 * CORE
+
+
 async def test_who_waits_for_a_profile_that_is_taken_away_is_refused() -> None:
     lab = Lab(text=f'{HELD}[admission]\nmode = "queue"\n')
     async with lab.running() as controller:
@@ -233,6 +283,11 @@ async def test_a_reload_that_cannot_be_written_down_changes_nothing() -> None:
         await controller.tick()
         assert controller.config is config
         assert _held(lab) == before
+
+
+def _limits(lab: Lab, *leases: Lease) -> dict[UnitName, Limits]:
+    units = (unit for lease in leases for unit in (lease.unit, *ancestors(lease.unit)))
+    return {unit: lab.limits(unit) for unit in units}
 
 
 def _held(lab: Lab) -> dict[UnitName, Limits]:

@@ -7,11 +7,20 @@ from dataclasses import replace
 import pytest
 
 from enforcer.errors import UnavailableError
-from enforcer.model import EndReason, LeaseState
-from enforcer.names import WORKLOAD, profile_slice
+from enforcer.model import Claim, EndReason, LeaseState
+from enforcer.names import WORKLOAD, profile_slice, user_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import VALID
-from tests.unit.controllerlab import HELD, LEAF, RENAMED, TINY, Lab, placed, until
+from tests.unit.controllerlab import (
+    HELD,
+    LEAF,
+    RENAMED,
+    TINY,
+    WITHOUT_LARGE,
+    Lab,
+    placed,
+    until,
+)
 from tests.unit.worlds import lease
 
 pytestmark = pytest.mark.asyncio
@@ -141,6 +150,19 @@ async def test_a_restart_with_a_stricter_policy_cuts_leases_as_a_reload_does() -
         assert after.limits(LEAF).memory_min == GIB // 2
         (lease,) = controller.published().leases
         assert "from 1 GiB to 512 MiB" in lease.notes[-1]
+
+
+async def test_a_restart_takes_nothing_from_what_runs_in_a_profile_that_has_gone() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        ask = Claim(user="ann", profile="Large", mem_guarantee=Bytes(10 * GIB))
+        lease, _ = await controller.claim(ask)
+        units = (lease.unit, user_slice("Large", "ann"))
+        before = [lab.limits(unit) for unit in units]
+    after = Lab(lab.world, WITHOUT_LARGE)
+    async with after.running() as controller:
+        assert controller.lease(lease.id) == lease
+        assert [after.limits(unit) for unit in units] == before
 
 
 async def test_a_start_that_fails_on_the_ledger_takes_nothing_from_what_runs() -> None:

@@ -23,6 +23,7 @@ from enforcer.quantities import CORE, GIB, Bytes, Cpus
 from enforcer.slices import KERNELS_OWN
 from tests.unit.configs import CAPACITY, VALID, parse
 from tests.unit.controllerlab import TINY, Lab, NoMetrics, call, until
+from tests.unit.worlds import lease
 
 HANG_SECONDS = 5.0
 GROUPED = f"""{VALID}
@@ -45,6 +46,8 @@ ML = Claim(
 )
 """What the group ml may have of it: that of a second one is cut to 5 GiB."""
 
+OF_ANN = (lease("ann", "Tiny"),)
+
 pytestmark = pytest.mark.asyncio
 
 
@@ -53,13 +56,13 @@ async def test_a_user_database_that_fails_lifts_no_users_limit() -> None:
     book = RightsBook(host, FakeClock())
     config = parse(VALID)
     await book.learn(["ann"])
-    book.renew_totals(config, [TINY])
+    book.renew_totals(config, OF_ANN)
     before = book.totals
     assert "ann" in before
     host.fails = True
     book.expire()
     await book.learn(["ann"])
-    book.renew_totals(config, [TINY])
+    book.renew_totals(config, OF_ANN)
     assert book.totals == before
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from enforcer.excess import excess_reports
 from enforcer.explain import Explanation, explain
 from enforcer.leases import Book
 from enforcer.model import Container, Deferred, Hold, Lease, LeaseState, Limits, Usage
 from enforcer.names import ROOT, UnitName, profile_slice
 from enforcer.policy import rights
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
+from enforcer.tree import totals_of
 from tests.fakes_operations import FakeOperations
 from tests.unit.worlds import LARGE, config, container, gib, lease
 
@@ -31,6 +33,8 @@ def told(
     operations.book = Book((one, *others))
     operations.limits = limits or {}
     operations.caps = caps or {}
+    totals = totals_of(operations.book.live, lambda claim: operations.rights_now(claim.user))
+    operations.open_drift = excess_reports(operations.book.leases, totals)
     operations.tick()
     operations.usage = used or {}
     operations.tick()
@@ -304,6 +308,18 @@ def test_who_runs_in_a_profile_that_is_gone_is_told_so() -> None:
     )
     assert told(lease("ada", "old")).sentences[0] == sentence
     assert sentence not in told(lease("ada")).sentences
+
+
+def test_who_may_use_their_profile_no_more_is_told_so() -> None:
+    one = lease("ada")
+    operations = FakeOperations(config())
+    operations.book = Book((one,))
+    operations.tick()
+    allowed = operations.rights_now("ada")
+    sentence = "profile small is no longer allowed to ada: it runs on, but cannot be started again"
+    lost = explain(operations.published(), replace(allowed, profiles=("large",)), "ada", "")
+    assert lost.sentences[0] == sentence
+    assert sentence not in explain(operations.published(), allowed, "ada", "").sentences
 
 
 def test_whole_cores_are_the_roots_limit() -> None:

@@ -70,7 +70,7 @@ SAME = rights_of("small", "large")
 
 
 def totals_by(rights: Callable[[Claim], Rights], *leases: Lease) -> Totals:
-    return totals_of((one.claim for one in leases), rights)
+    return totals_of(leases, rights)
 
 
 def world(*leases: Lease, usage: Usage | None = None) -> Observed:
