@@ -50,8 +50,9 @@ class Terms:
 
     config: Config
     rights_of: Callable[[Claim], Rights]
-    """By the claim, which tells the user and the hub's groups. It may raise ForbiddenError, and
-    UnavailableError where the host has not told the user's groups."""
+    """By the claim, which tells the user and the hub's groups. It may raise ForbiddenError,
+    InvalidError of a name that was taken once, and UnavailableError where the host has not told
+    the user's groups."""
     containers: int
     """How many containers run that are no lease's."""
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from enforcer.book import Terms
 from enforcer.desired import desired
-from enforcer.errors import ForbiddenError
+from enforcer.errors import ForbiddenError, InvalidError
 from enforcer.excess import excesses
 from enforcer.leases import Book
 from enforcer.model import (
@@ -32,7 +32,7 @@ from enforcer.slices import KERNELS_OWN, pages_of, quota_of
 from enforcer.tree import Totals, totals_of
 
 RightsOf = Callable[[Claim], Rights]
-"""It may raise ForbiddenError."""
+"""It may raise ForbiddenError, and InvalidError of a name that was taken once."""
 
 _NO_RATES: Final[Mapping[UnitName, Sample]] = MappingProxyType({})
 
@@ -149,7 +149,7 @@ def _lease_changes(before: Lease, after: Lease, rights_of: RightsOf) -> Iterator
     yield from _lost_guarantees(subject, before, after)
     try:
         allowed = before.profile in rights_of(before.claim).profiles
-    except ForbiddenError:
+    except (ForbiddenError, InvalidError):
         allowed = False
     if not allowed:
         yield PlannedChange(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from enforcer.book import Terms
-from enforcer.errors import ForbiddenError
+from enforcer.errors import ForbiddenError, InvalidError
 from enforcer.leases import Book, Change, Step, put
 from enforcer.model import Grant, Lease
 from enforcer.quantities import format_bytes, format_cpus
@@ -66,7 +66,7 @@ def _bounds(terms: Terms, book: Book, lease: Lease) -> tuple[Amount, Amount | No
     try:
         own = terms.rights_of(lease.claim)
         rights = terms.rights_beside(book.live, lease.claim)
-    except ForbiddenError:
+    except (ForbiddenError, InvalidError):
         return limit, None  # it may not start again, but what runs goes on
     total = Amount(rights.cpu_total, rights.mem_total)
     limit = limit.least(total.most(spared(lease, own)))

@@ -19,7 +19,7 @@ from enforcer.controller.publish import Publisher
 from enforcer.controller.rights import RightsBook
 from enforcer.controller.watch import ContainerWatch, EngineWatch, KernelWatch
 from enforcer.controller.world import World
-from enforcer.errors import EnforcerError, ForbiddenError, InvalidError, UnavailableError
+from enforcer.errors import EnforcerError, ForbiddenError, UnavailableError
 from enforcer.model import (
     Claim,
     Config,
@@ -106,10 +106,7 @@ class Loop:
         def rights_of(claim: Claim) -> Rights:
             if claim.user not in certain:
                 raise ForbiddenError("rights.not-asked", "nobody asks for this user's rights now")
-            try:
-                return self.rights.of(self.config, claim.user, claim.groups)
-            except InvalidError as error:  # a lease of old, whose name a new policy refuses
-                raise ForbiddenError(error.code, error.message) from error
+            return self.rights.of(self.config, claim.user, claim.groups)
 
         terms = Terms(config=self.config, rights_of=rights_of, containers=0)
         try:

@@ -28,6 +28,7 @@ from tests.unit.controllerlab import (
     placed,
     until,
 )
+from tests.unit.worlds import lease
 
 LARGE = Claim(user="ann", profile="Large", mem_guarantee=Bytes(10 * GIB))
 NOTHING_ALLOWED = f"{VALID}[user_profiles.ann]\nallowed_resources = []\n"
@@ -254,6 +255,19 @@ async def test_a_total_that_is_written_down_cuts_what_runs_in_a_lost_profile_too
         assert lab.limits(user_slice("Large", "ann")).memory_max == 3 * GIB + KERNELS_OWN
         assert lab.limits(lease.unit).cpu_quota == 10 * CORE
         assert lab.limits(user_slice("Large", "ann")).cpu_quota == 10 * CORE
+
+
+async def test_a_lease_whose_users_name_is_refused_by_now_fails_no_start_and_no_reload() -> None:
+    lab = Lab()
+    old = replace(lease("ann\n", "Tiny", limit=(1, 2)), created_at=lab.world.clock.now())
+    await lab.world.ledger.store([old])
+    async with lab.running() as controller:
+        assert lab.limits(old.unit).memory_max == 2 * GIB
+        (planned,) = controller.plan(VALID)
+        assert (planned.subject, planned.what) == ("ann\n", "right to the profile")
+        lab.text = VALID.replace("mem_limit = 2\n", "mem_limit = 1\n")
+        await controller.reload()
+        assert lab.limits(old.unit).memory_max == GIB
 
 
 async def test_who_waits_for_a_profile_that_is_taken_away_is_refused() -> None:
