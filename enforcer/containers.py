@@ -44,6 +44,7 @@ def desired_containers(
     """
     known = {lease.id: lease for lease in leases}
     shared = _shared(config, leases)
+    every_cpu = cpu_list(config.capacity.last_cpus(config.capacity.cores))
     found = {}
     for container in (observed.containers or {}).values():
         if not container.running:
@@ -52,7 +53,7 @@ def desired_containers(
         if _misplaced(container, shared):
             found[container.id] = _adopted(config, container)
         elif lease is not None and _is_of(container, lease):
-            found[container.id] = _of_lease(config, container, lease, slices)
+            found[container.id] = _of_lease(container, lease, slices, every_cpu)
     return found
 
 
@@ -144,7 +145,7 @@ def _is_of(container: Container, lease: Lease) -> bool:
 
 
 def _of_lease(
-    config: Config, container: Container, lease: Lease, slices: Mapping[UnitName, DesiredSlice]
+    container: Container, lease: Lease, slices: Mapping[UnitName, DesiredSlice], every_cpu: str
 ) -> DesiredContainer:
     """A lease is promised shares of all CPUs, and is slowed down at the leaf alone."""
     leaf = slices[lease.unit].limits
@@ -156,7 +157,7 @@ def _of_lease(
             memory=leaf.memory_max,
             swap=leaf.swap_max,
             tasks=leaf.tasks_max,
-            cpus=cpu_list(config.capacity.last_cpus(config.capacity.cores)),
+            cpus=every_cpu,
         ),
         oom_score_adj=oom_score_adj(slices, lease.unit, guarantee),
         leaf=lease.unit,
