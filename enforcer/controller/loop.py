@@ -208,7 +208,9 @@ class Loop:
             await self.keeper.account(observed)
         except UnavailableError as error:
             _log.warning("the ledger cannot be written: %s", error)
-        self.rights.renew(self.keeper.users())
+        users = self.keeper.users()
+        self.rights.renew(users)
+        self._uncut.intersection_update(users)
         if any(self.rights.certain(self.config, user) for user in self._uncut):
             await self._cut_to_config()
         self._renew_totals()
