@@ -14,10 +14,11 @@ from enforcer.desired import desired
 from enforcer.leases import Book
 from enforcer.model import Claim, Config, Lease, Limits, ResourceProfile, Rights
 from enforcer.names import ROOT, WORKLOAD, UnitName, ancestors, user_slice
+from enforcer.policy import rights
 from enforcer.quantities import Bytes
 from enforcer.regrant import regrant
-from enforcer.room import Amount, profile_total
-from enforcer.tree import Totals
+from enforcer.room import Amount, limited, profile_total
+from enforcer.tree import Totals, totals_of
 from tests.examples import examples
 from tests.unit.worlds import config, cpus, gib, lease, observed, profile
 
@@ -144,6 +145,28 @@ def test_what_a_profile_had_in_all_bounds_what_may_be_promised_in_it_as_before(o
     above = Amount(cpus(7), gib(60))
     for name in one.after.retired:
         assert profile_total(one.after, name, above) == profile_total(one.before, name, above)
+
+
+@settings(max_examples=examples(100))
+@given(reloads(), st.sets(st.sampled_from(NAMES[:2])))
+def test_what_only_takes_profiles_away_lowers_no_servers_limits(
+    one: Reload, gone: set[str]
+) -> None:
+    left = [its for name, its in one.before.profiles.items() if name not in gone]
+    after = config(*left).with_retired(one.before.all_profiles)
+    found = []
+    for its in (one.before, after):
+
+        def rights_of(claim: Claim, its: Config = its) -> Rights:
+            return rights(its, claim.user, (), ())
+
+        terms = Terms(config=its, rights_of=rights_of, containers=0)
+        leases = regrant(Book(one.leases), terms).book.leases
+        assert list(map(limited, leases)) == list(map(limited, one.leases))
+        slices = desired(its, leases, observed(), totals=totals_of(leases, rights_of)).slices
+        leaves = [slices[lease.unit].limits for lease in leases]
+        found.append([(leaf.cpu_quota, leaf.memory_max) for leaf in leaves])
+    assert found[0] == found[1]
 
 
 def test_a_profile_of_the_file_is_the_files_and_no_other_is_forgotten() -> None:
