@@ -60,7 +60,7 @@ def test_the_cap_is_there_before_the_daemon_has_ever_run_and_then_its_own_wins(
     del suite
     # What PID 1 has read from its files; it is in force from the next boot on.
     known = "systemctl show --value --property=CPUQuotaPerSecUSec --property=MemorySwapMax"
-    own, first = {"1.5s", str(1024 * MIB)}, {"1.75s", "0"}
+    own, first = {"1.500000s", str(1024 * MIB)}, {"1.750000s", "0"}
     # As on a host on which it was installed and has not run: nothing was set for good.
     lab.guest.run("systemctl stop enforcer.service", timeout_seconds=180)
     lab.guest.run(f"rm -r /etc/systemd/system.control/{ROOT}.d && systemctl daemon-reload")
