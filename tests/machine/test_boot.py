@@ -142,6 +142,7 @@ def test_a_reload_with_a_bad_file_changes_nothing_and_status_says_so(lab: Lab) -
     assert not lab.client.status().config_error, "it has been read when the command ends"
 
 
+@pytest.mark.long
 def test_a_profile_that_is_renamed_holds_what_runs_in_it_until_that_has_ended(lab: Lab) -> None:
     text = (CHECKOUT / "tests/machine/enforcer.toml").read_text()
     bounded = text.replace(_SMALL, _BOUNDED)

@@ -109,6 +109,7 @@ def test_quotas_are_exact_guarantees_are_real_and_everybody_is_answered(lab: Lab
     assert not wrong, "\n".join((*wrong, lab.journal()))
 
 
+@pytest.mark.long
 def test_a_cap_on_the_engine_is_not_on_disk_and_does_not_come_back(lab: Lab) -> None:
     leases = _place(lab, {"ann": "Wide", "bea": "Wide"})
     _promise(lab, leases, {"ann": 1.0})

@@ -139,6 +139,7 @@ def test_hogs_are_stopped_and_a_guarantee_keeps_its_whole_working_set(
     assert lab.client.lease(keeper.id).state is LeaseState.BOUND
 
 
+@pytest.mark.long
 def test_a_lowered_swap_limit_kills_nobody_and_is_applied_once_it_fits(lab: Lab) -> None:
     lab.configure(SWAPPING)
     lease = lab.place(_claim("swa", "Small"), _python(_SWAP.format(mib=320, oldest=280)))
