@@ -23,7 +23,7 @@ from enforcer.model import (
     ReportDrift,
     Usage,
 )
-from enforcer.names import UnitName
+from enforcer.names import UnitName, is_slice
 from enforcer.quantities import MIB, Bytes, format_bytes
 
 _ALLOWS_PER_CENT: Final = 95
@@ -60,20 +60,56 @@ class Easing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Eased:
+    """What is to be in force now, what waits, and what need wait no longer.
+
+    What is `ending` is in force as wanted, and remembered until the kernel has it: what cannot be
+    set now must not wait anew.
+    """
+
+    desired: Desired
+    waiting: tuple[Deferred, ...] = ()
+    ending: tuple[Deferred, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """One limit of a slice or container. given: what we set last. used: of what it limits."""
+    """One limit of a slice or container. used: of what it limits.
+
+    before: how it waited the last time. given: what we set last.
+    """
 
     subject: str
     limit: EasedLimit
     wanted: Bytes | None
     kernel: Bytes | None
+    before: Deferred | None
     given: Bytes | None
     used: Bytes
 
 
-def ease(
-    desired: Desired, observed: Observed, known: Known, easing: Easing
-) -> tuple[Desired, tuple[Deferred, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waits:
+    """What is noted on the way."""
+
+    easing: Easing
+    waiting: list[Deferred] = field(default_factory=list)
+    ending: list[Deferred] = field(default_factory=list)
+
+    def before(self, subject: str, limit: EasedLimit) -> Deferred | None:
+        return next(
+            (one for one in self.easing.deferred if (one.subject, one.limit) == (subject, limit)),
+            None,
+        )
+
+    def note(self, one: Deferred) -> bool:
+        """Tell whether it waits on, which its grace decides."""
+        over = one.deadline is not None and self.easing.now >= one.deadline
+        (self.ending if over else self.waiting).append(one)
+        return not over
+
+
+def ease(desired: Desired, observed: Observed, known: Known, easing: Easing) -> Eased:
     """Return `desired` with the limits of memory and swap that wait left as the kernel has them.
 
     A leaf's containers wait with it. A raise and a first limit never wait. A limit that somebody
@@ -82,48 +118,50 @@ def ease(
 
     memory.high never waits, for it kills nobody.
     """
-    waiting: list[Deferred] = []
+    waits = _Waits(easing=easing)
     slices = {
-        unit: _ease_slice(one, observed, known.slices.get(unit, _NOTHING_GIVEN), easing, waiting)
+        unit: _ease_slice(one, observed, known.slices.get(unit, _NOTHING_GIVEN), waits)
         for unit, one in desired.slices.items()
     }
     containers = {
-        wish.id: _ease_container(wish, observed, known.containers.get(wish.id), easing, waiting)
+        wish.id: _ease_container(wish, observed, known.containers.get(wish.id), waits)
         if wish.leaf is None
-        else _follow_leaf(wish, observed, slices[wish.leaf].limits, waiting)
+        else _follow_leaf(wish, observed, slices[wish.leaf].limits, waits.waiting)
         for wish in desired.containers.values()
     }
+    if observed.containers is None:
+        for unseen in easing.deferred:
+            if not is_slice(unseen.subject):  # a container, which may be there all the same
+                waits.note(unseen)
     eased = replace(
         desired,
         slices=slices,
         containers=containers,
-        reports=(*desired.reports, *_still_raised(slices, waiting, observed, known)),
+        reports=(*desired.reports, *_still_raised(slices, waits.waiting, observed)),
     )
-    return eased, tuple(waiting)
+    return Eased(desired=eased, waiting=tuple(waits.waiting), ending=tuple(waits.ending))
 
 
 def _ease_slice(
-    one: DesiredSlice,
-    observed: Observed,
-    given: Limits,
-    easing: Easing,
-    waiting: list[Deferred],
+    one: DesiredSlice, observed: Observed, given: Limits, waits: _Waits
 ) -> DesiredSlice:
     cgroup = observed.cgroups.get(one.unit)
     if cgroup is None or _same(one.limits, cgroup.limits):
         return one
 
     def eased(limit: EasedLimit) -> Bytes | None:
+        before = waits.before(one.unit, limit)
         case = _Case(
             subject=one.unit,
             limit=limit,
             wanted=getattr(one.limits, limit),
             kernel=getattr(cgroup.limits, limit),
-            given=getattr(given, limit),
+            before=before,
+            given=_given(before, getattr(given, limit)),
             used=_used(limit, cgroup.usage, one.limits.memory_max),
         )
-        first = case.kernel is None and case.given is None
-        return case.wanted if first else _in_force(case, easing, waiting)
+        first = case.kernel is None and case.given is None and before is None
+        return case.wanted if first else _in_force(case, waits)
 
     limits = replace(one.limits, memory_max=eased("memory_max"), swap_max=eased("swap_max"))
     return replace(one, limits=limits)
@@ -149,45 +187,49 @@ def _ease_container(
     wish: DesiredContainer,
     observed: Observed,
     known: ContainerLimits | None,
-    easing: Easing,
-    waiting: list[Deferred],
+    waits: _Waits,
 ) -> DesiredContainer:
     """Have one without a leaf keep its swap with its memory: how much it uses is not read."""
     there = (observed.containers or {}).get(wish.id)
     if there is None or there.kernel is None or there.usage is None:
         return wish
     wanted, kernel = wish.limits, there.kernel
+    before = waits.before(wish.id, "memory_max")
     case = _Case(
         subject=wish.id,
         limit="memory_max",
         wanted=wanted.memory,
         kernel=kernel.memory,
-        given=None if known is None else known.memory,
+        before=before,
+        given=_given(before, None if known is None else known.memory),
         used=there.usage.working_set,
     )
-    memory = _in_force(case, easing, waiting)
+    memory = _in_force(case, waits)
     if memory == wanted.memory:
         return wish
     swap = _unlowered(wanted.swap, kernel.swap)
     return replace(wish, limits=replace(wanted, memory=memory, swap=swap))
 
 
-def _in_force(case: _Case, easing: Easing, waiting: list[Deferred]) -> Bytes | None:
+def _given(before: Deferred | None, known: Bytes | None) -> Bytes | None:
+    """Return what we set last: while a limit waits nothing else is set, whoever started anew."""
+    return known if before is None or before.given is None else before.given
+
+
+def _in_force(case: _Case, waits: _Waits) -> Bytes | None:
     """Return the limit to be in force now: the one wanted, or if that has to wait what is held.
 
-    A wait is noted.
+    A wait is noted, and so is its end.
     """
     wanted = case.wanted
-    if wanted is None:
-        return None
-    held = _held(wanted, case) if _lowers(wanted, case.kernel) else wanted
-    if not _lowers(wanted, held) or _allows(wanted, case.used):
+    if wanted is None or not _lowers(wanted, case.kernel):
         return wanted
-    deferral = _deferral(case.subject, case.limit, wanted, easing)
-    if _over(deferral, easing.now):
-        return wanted
-    waiting.append(deferral)
-    return held
+    held = _held(wanted, case)
+    if _lowers(wanted, held) and not _allows(wanted, case.used):
+        return held if waits.note(_deferral(case, wanted, waits.easing)) else wanted
+    if case.before is not None:
+        waits.ending.append(case.before)
+    return wanted
 
 
 def _held(wanted: Bytes, case: _Case) -> Bytes | None:
@@ -228,7 +270,6 @@ def _still_raised(
     slices: Mapping[UnitName, DesiredSlice],
     waiting: Iterable[Deferred],
     observed: Observed,
-    known: Known,
 ) -> Iterable[ReportDrift]:
     """Yield which slices use too much for the limit that somebody else raised to be put back.
 
@@ -236,12 +277,12 @@ def _still_raised(
     """
     for one in waiting:
         unit = UnitName(one.subject)
-        if unit not in slices or unit not in known.slices:
+        if unit not in slices:
             continue
         cgroup, limits = observed.cgroups[unit], slices[unit].limits
         kernel: Bytes | None = getattr(cgroup.limits, one.limit)
         kept = getattr(limits, one.limit) == kernel
-        if kept and _raised(kernel, getattr(known.slices[unit], one.limit)):
+        if kept and _raised(kernel, one.given):
             what, setting = _WORDS[one.limit]
             found = "taken away" if kernel is None else f"raised to {format_bytes(kernel)}"
             used = format_bytes(_used(one.limit, cgroup.usage, limits.memory_max))
@@ -255,23 +296,19 @@ def _still_raised(
             )
 
 
-def _deferral(subject: str, limit: EasedLimit, wanted: Bytes, easing: Easing) -> Deferred:
+def _deferral(case: _Case, wanted: Bytes, easing: Easing) -> Deferred:
     """Return the deferral there was, or a new one, whose grace begins now.
 
     A limit that is meanwhile less low keeps its deadline; a lower one is news to the user. So is a
     grace that the admin sets while a limit waits; one that is taken away lets it wait for ever.
     """
-    grace = easing.grace_seconds
+    grace, before = easing.grace_seconds, case.before
     deadline = None if grace is None else easing.now + grace
-    for one in easing.deferred:
-        if (one.subject, one.limit) == (subject, limit) and one.wanted <= wanted:
-            kept = one.deadline if one.deadline is not None and grace is not None else deadline
-            return replace(one, wanted=wanted, deadline=kept)
-    return Deferred(subject=subject, limit=limit, wanted=wanted, deadline=deadline)
-
-
-def _over(deferral: Deferred, now: float) -> bool:
-    return deferral.deadline is not None and now >= deferral.deadline
+    if before is not None and before.wanted <= wanted and None not in {grace, before.deadline}:
+        deadline = before.deadline
+    return Deferred(
+        subject=case.subject, limit=case.limit, wanted=wanted, deadline=deadline, given=case.given
+    )
 
 
 def _lowers(wanted: Bytes, kernel: Bytes | None) -> bool:

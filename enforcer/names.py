@@ -109,6 +109,11 @@ def lease_slice(profile: str, user: str, server: str) -> UnitName:
     return _unit(profile, user, server)
 
 
+def is_slice(name: str) -> bool:
+    """Tell a slice's name from a container's id."""
+    return name.endswith(_SUFFIX)
+
+
 # Every tick asks for the same names again, for each lease several times.
 _cached = functools.lru_cache(maxsize=8192)
 

@@ -264,7 +264,7 @@ class Ledger(Protocol):
         ...
 
     async def store_graces(self, deferred: Sequence[Deferred]) -> None:
-        """Write which lowered limits wait until when, in place of all before.
+        """Write which lowered limits wait, and until when, in place of all before.
 
         Their deadlines are Unix seconds here: the monotonic clock begins anew at a boot.
 

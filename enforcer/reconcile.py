@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Final, NamedTuple
 
-from enforcer.easing import Easing, Known, ease
+from enforcer.easing import Eased, Easing, Known, ease
 from enforcer.model import (
     Action,
     Cause,
@@ -42,10 +42,10 @@ _CEILINGS: Final = ("cpu_quota", "memory_high", "memory_max", "swap_max", "tasks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """What to do, in order, what is to be reported at the end; which lowered limits wait."""
+    """What to do, in order, what is to be reported at the end; and what waits meanwhile."""
 
     actions: tuple[Action, ...]
-    deferred: tuple[Deferred, ...] = ()
+    eased: Eased
 
 
 def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Easing) -> Reconciled:
@@ -56,8 +56,8 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
     A lasting slice with nothing on disk is set as a whole, whatever the kernel holds. But a CPU cap
     is not for good, on no slice: after a boot nobody might be there to lift it.
     """
-    eased, deferred = ease(desired, observed, known, easing)
-    there = observed.cgroups
+    result = ease(desired, observed, known, easing)
+    eased, there = result.desired, observed.cgroups
     creates: list[Action] = [
         CreateSlice(
             unit=one.unit, limits=one.limits, description=one.description, lasting=one.lasting
@@ -83,11 +83,11 @@ def reconcile(desired: Desired, observed: Observed, *, known: Known, easing: Eas
         *creates,
         *_containers(eased, observed, known),
         *reversed(shrinking),
-        *_set_for_good(eased, observed, known, deferred),
+        *_set_for_good(eased, observed, known, result.waiting),
     ]
     # each is a call to PID 1: what somebody else has changed does not wait for our own changes
     actions.sort(key=_is_own)
-    return Reconciled(actions=(*actions, *eased.reports), deferred=deferred)
+    return Reconciled(actions=(*actions, *eased.reports), eased=result)
 
 
 def _is_own(action: Action) -> bool:
@@ -95,7 +95,7 @@ def _is_own(action: Action) -> bool:
 
 
 def _set_for_good(
-    desired: Desired, observed: Observed, known: Known, deferred: Iterable[Deferred]
+    desired: Desired, observed: Observed, known: Known, waiting: Iterable[Deferred]
 ) -> Iterable[SetLimits]:
     """Return what sets all of a slice's limits: they are not on disk, whatever the kernel holds.
 
@@ -105,7 +105,7 @@ def _set_for_good(
         if not one.lasting or unit not in observed.unlasting or unit not in observed.cgroups:
             continue
         kernel = observed.cgroups[unit].limits
-        unused: set[str] = {late.limit for late in deferred if late.subject == unit}
+        unused: set[str] = {late.limit for late in waiting if late.subject == unit}
         if None in {kernel.io_weight, one.limits.io_weight}:
             unused.add("io_weight")
         if not kernel.cpus and not one.limits.cpus:

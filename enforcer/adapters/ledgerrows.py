@@ -164,7 +164,7 @@ def parse_profile(row: sqlite3.Row) -> ResourceProfile:
 
 
 def graces_text(deferred: Sequence[Deferred]) -> str:
-    """Return which limits wait until when, as JSON."""
+    """Return which limits wait, and until when, as JSON."""
     return _json([asdict(one) for one in deferred])
 
 
@@ -181,11 +181,13 @@ def parse_graces(text: object) -> tuple[Deferred, ...]:
 
 
 def _grace(one: _Columns) -> Deferred:
+    given = one.count_or_none("given")
     return Deferred(
         subject=one.text("subject"),
         limit="swap_max" if one.text("limit") == "swap_max" else "memory_max",
         wanted=Bytes(one.count("wanted")),
-        deadline=one.number("deadline"),
+        deadline=one.number_or_none("deadline"),
+        given=None if given is None else Bytes(given),
     )
 
 

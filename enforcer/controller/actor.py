@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from enforcer.controller.world import World
@@ -16,6 +16,7 @@ from enforcer.model import (
     Container,
     ContainerLimits,
     CreateSlice,
+    Deferred,
     Desired,
     Limits,
     Observed,
@@ -106,22 +107,56 @@ class Actor:
             if isinstance(action, CreateSlice):
                 await self._create(action)
 
-    def learn(self, desired: Desired, observed: Observed) -> None:
-        """Take what is as it ought to be for what we set: after a start, nothing else is known."""
+    def learn(self, desired: Desired, eased: Desired, observed: Observed) -> None:
+        """Take what is as it ought to be for what we set: after a start, nothing else is known.
+
+        eased: as it ought to be for now. Where nothing is known yet, that counts as much.
+        """
         for unit, one in desired.slices.items():
             cgroup = observed.cgroups.get(unit)
-            if cgroup is not None and not differing_limits(one.limits, cgroup.limits):
+            if cgroup is None:
+                continue
+            if not differing_limits(one.limits, cgroup.limits):
                 self.known[unit] = one.limits
-        there = observed.containers or {}
+            elif unit not in self.known:
+                for_now = eased.slices[unit].limits
+                if not differing_limits(for_now, cgroup.limits):
+                    self.known[unit] = for_now
+        for gone_unit in self.known.keys() - observed.cgroups.keys() - desired.slices.keys():
+            del self.known[gone_unit]
+        self._learn_containers(desired, eased, observed.containers or {})
+
+    def _learn_containers(
+        self, desired: Desired, eased: Desired, there: Mapping[str, Container]
+    ) -> None:
         for container_id, wish in desired.containers.items():
             container = there.get(container_id)
             kernel = None if container is None else container.kernel
-            if kernel is not None and not differing(wish.limits, kernel):
+            if kernel is None:
+                continue
+            if not differing(wish.limits, kernel):
                 self.known_containers[container_id] = wish.limits
+            elif container_id not in self.known_containers:
+                for_now = eased.containers[container_id].limits
+                if not differing(for_now, kernel):
+                    self.known_containers[container_id] = for_now
         for gone in self.known_containers.keys() - there.keys():
             del self.known_containers[gone]
-        for gone_unit in self.known.keys() - observed.cgroups.keys() - desired.slices.keys():
-            del self.known[gone_unit]
+
+    def recall(self, deferred: Iterable[Deferred]) -> None:
+        """Take for what we set of a limit that waits what was given before, maybe before a start.
+
+        The kernel has more where somebody else raised it.
+        """
+        for one in deferred:
+            unit = UnitName(one.subject)
+            known = self.known.get(unit)
+            if known is None or one.given is None:
+                continue
+            if one.limit == "memory_max":
+                self.known[unit] = replace(known, memory_max=one.given)
+            else:
+                self.known[unit] = replace(known, swap_max=one.given)
 
     async def close(self) -> None:
         """Give up the calls to Docker that are still under way."""
@@ -174,7 +209,10 @@ class Actor:
         )
         self.systemd_ok = True
         if there:
-            self.known[action.unit] = _after(self.known.get(action.unit), action)
+            # what is not known yet was found as it is
+            before = self.known.get(action.unit) or observed.cgroups[action.unit].limits
+            given = {name: getattr(action.limits, name) for name in action.fields}
+            self.known[action.unit] = replace(before, **given)
         self._verify(action, observed)
 
     async def _remove(self, action: RemoveSlice) -> None:
@@ -313,14 +351,6 @@ class Actor:
             wanted,
             extra={"unit": subject, "seconds": seconds},
         )
-
-
-def _after(known: Limits | None, action: SetLimits) -> Limits:
-    """Return what is known of a slice now. What was not set is nothing that we gave."""
-    if known is None:
-        return action.limits
-    given = {name: getattr(action.limits, name) for name in action.fields}
-    return replace(known, **given)
 
 
 def _words(field: str, found: object, wanted: object) -> tuple[str, str]:

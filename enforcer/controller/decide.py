@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from enforcer.controller.outline import same_outline
 from enforcer.desired import desired, desired_path
-from enforcer.easing import Easing, Known
+from enforcer.easing import Eased, Easing, Known
 from enforcer.model import (
     Action,
     Config,
@@ -58,13 +58,24 @@ class Decision:
 
     desired: Desired
     actions: tuple[Action, ...]
-    deferred: tuple[Deferred, ...]
+    eased: Eased
+    """What of it is to be in force now, for what waits."""
     caps: Mapping[UnitName, Cpus]
     base: Observed | None
     rated: bool
     """The base is old enough for rates, and the next ones count from here."""
     settled: bool = False
     """Nothing has changed since a decision that found nothing to do."""
+
+    @property
+    def deferred(self) -> tuple[Deferred, ...]:
+        """What waits, as people are told."""
+        return self.eased.waiting
+
+    @property
+    def unfinished(self) -> tuple[Deferred, ...]:
+        """What waits, and what has waited and is not on the kernel yet."""
+        return (*self.eased.waiting, *self.eased.ending)
 
 
 class Decider:
@@ -78,7 +89,7 @@ class Decider:
         """The last decision, and upon what, if it found nothing to do but to report."""
 
     def recall(self, deferred: tuple[Deferred, ...]) -> None:
-        """Take up what waited when an earlier daemon ended: its time runs on."""
+        """Take up what waits: its time runs on, after a start too."""
         self._deferred = deferred
 
     def tick(self, observed: Observed, given: Given, *, lift_caps: bool = False) -> Decision:
@@ -105,16 +116,16 @@ class Decider:
             deferred=self._deferred,
         )
         result = reconcile(wanted, observed, known=known, easing=easing)
-        self._deferred = result.deferred
         decision = Decision(
             desired=wanted,
             actions=result.actions,
-            deferred=result.deferred,
+            eased=result.eased,
             caps=self._contention.caps,
             base=base,
             rated=rated,
         )
-        idle = not result.deferred and result.actions == wanted.reports
+        self._deferred = decision.unfinished
+        idle = not decision.unfinished and result.actions == wanted.reports
         self._settled = (observed, given, decision) if idle else None
         return decision
 
@@ -167,7 +178,7 @@ class Decider:
         return Decision(
             desired=wanted,
             actions=result.actions,
-            deferred=result.deferred,
+            eased=result.eased,
             caps=self._contention.caps,
             base=None,
             rated=False,

@@ -92,27 +92,22 @@ class Keeper:
         return complete
 
     async def recover_graces(self) -> tuple[Deferred, ...]:
-        """Return the lowered limits that waited until some time, when an earlier daemon ended."""
+        """Return the lowered limits that waited when an earlier daemon ended."""
         ahead = self._world.clock.now() - self._world.clock.monotonic()
-        self._graces = tuple(
-            replace(one, deadline=None if one.deadline is None else one.deadline - ahead)
-            for one in await self._world.ledger.load_graces()
-        )
+        self._graces = tuple(_later(one, -ahead) for one in await self._world.ledger.load_graces())
         return self._graces
 
     async def keep_graces(self, deferred: Iterable[Deferred]) -> None:
-        """Store until when lowered limits wait, so that a restart gives nobody a new grace.
+        """Store which lowered limits wait, so that a restart neither ends a wait nor begins one.
 
         Raises:
             UnavailableError: ``state.unwritable``.
         """
-        graces = tuple(one for one in deferred if one.deadline is not None)
+        graces = tuple(deferred)
         if graces == self._graces:
             return
         ahead = self._world.clock.now() - self._world.clock.monotonic()
-        await self._world.ledger.store_graces(
-            [replace(one, deadline=(one.deadline or 0.0) + ahead) for one in graces]
-        )
+        await self._world.ledger.store_graces([_later(one, ahead) for one in graces])
         self._graces = graces
 
     def completed(self, config: Config) -> Config:
@@ -276,6 +271,10 @@ class Keeper:
 
 def _has_ended(change: Change) -> bool:
     return change.after.state is LeaseState.RELEASED
+
+
+def _later(one: Deferred, seconds: float) -> Deferred:
+    return one if one.deadline is None else replace(one, deadline=one.deadline + seconds)
 
 
 def _from_receipt(one: Receipt) -> Lease:

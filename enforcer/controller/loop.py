@@ -23,6 +23,7 @@ from enforcer.errors import EnforcerError, ForbiddenError, UnavailableError
 from enforcer.model import (
     Claim,
     Config,
+    Deferred,
     DesiredSlice,
     EndReason,
     Lease,
@@ -134,7 +135,8 @@ class Loop:
     async def _last_tick(self) -> None:
         observed = self._observe()
         decision = self._decider.tick(observed, self._given(observed), lift_caps=True)
-        await self.actor.carry_out(decision.actions, observed)
+        await self._keep_waits(decision.unfinished)
+        await self._act(decision, observed)
         try:
             await self.keeper.save()
         except UnavailableError as error:
@@ -173,11 +175,9 @@ class Loop:
             times.append(clock.monotonic())
             await self._follow(observed)
             decision = self._decider.tick(observed, self._given_now(observed))
-            await self._keep_graces(decision)
+            await self._keep_waits(decision.unfinished)
             times.append(clock.monotonic())
-            if not decision.settled:
-                self.actor.learn(decision.desired, observed)
-            await self.actor.carry_out(decision.actions, observed)
+            await self._act(decision, observed)
             times.append(clock.monotonic())
             self._placed.clear()
             spent = tuple(after - before for before, after in pairwise(times))
@@ -215,11 +215,30 @@ class Loop:
             await self._cut_to_config()
         self._renew_totals()
 
-    async def _keep_graces(self, decision: Decision) -> None:
+    async def _act(self, decision: Decision, observed: Observed) -> None:
+        if not decision.settled:
+            self.actor.learn(decision.desired, decision.eased.desired, observed)
+        await self.actor.carry_out(decision.actions, observed)
+        self.actor.recall(decision.deferred)
+        if decision.eased.ending:
+            left = [one for one in decision.eased.ending if not self._in_force(one, decision)]
+            unfinished = (*decision.deferred, *left)
+            self._decider.recall(unfinished)
+            await self._keep_waits(unfinished)
+
+    def _in_force(self, one: Deferred, decision: Decision) -> bool:
+        """Tell whether the kernel has a limit that has waited; of a container, a tick tells."""
+        wanted = decision.desired.slices.get(UnitName(one.subject))
+        there = None if wanted is None else self.world.kernel.slice(wanted.unit)
+        if wanted is None or there is None:
+            return False
+        return one.limit not in wanted.limits.changed_from(there.limits)
+
+    async def _keep_waits(self, deferred: tuple[Deferred, ...]) -> None:
         try:
-            await self.keeper.keep_graces(decision.deferred)
+            await self.keeper.keep_graces(deferred)
         except UnavailableError as error:
-            _log.warning("until when lowered limits wait is not written down: %s", error)
+            _log.warning("which lowered limits wait is not written down: %s", error)
 
     def _renew_totals(self) -> None:
         """Reckon the totals of who has a lease, and of whose last one's leaf is still there."""

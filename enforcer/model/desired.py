@@ -64,6 +64,8 @@ class Deferred:
     wanted: Bytes
     deadline: float | None
     """Monotonic seconds: applied then, whatever is used; None: only when usage allows."""
+    given: Bytes | None = None
+    """What we had set before: more than that is somebody else's doing. None: nothing known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

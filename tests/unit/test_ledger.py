@@ -208,6 +208,20 @@ async def test_a_profile_that_cannot_be_read_is_left_out(path: Path, content: st
 
 
 @pytest.mark.asyncio
+async def test_a_grace_of_which_nothing_tells_what_was_given_is_kept(path: Path) -> None:
+    grace = Deferred(subject="a", limit="swap_max", wanted=Bytes(1), deadline=1.0)
+    ledger = await SqliteLedger.open(path)
+    await ledger.store_graces([replace(grace, given=Bytes(2))])
+    await ledger.close()
+    with raw(path) as connection:
+        row = '[{"subject":"a","limit":"swap_max","wanted":1,"deadline":1.0}]'
+        connection.execute("UPDATE graces SET content = ?", (row,))
+    ledger = await SqliteLedger.open(path)
+    assert await ledger.load_graces() == (grace,)
+    await ledger.close()
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("content", ["{", "[1]", '[{"subject": "a", "limit": "swap_max"}]'])
 async def test_graces_that_cannot_be_read_are_left_out(path: Path, content: str) -> None:
     ledger = await SqliteLedger.open(path)

@@ -401,37 +401,48 @@ def test_a_lowered_limit_waits_until_usage_allows() -> None:
     before, after = wish(ALICE), wish(_resized(3))
     full = ease(after, _using(before, gib(3.5)), known_of(before))
     assert full.actions == ()
-    assert full.deferred == (
-        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(3), deadline=None),
+    assert full.eased.waiting == (
+        Deferred(
+            subject=ALICE.unit, limit="memory_max", wanted=gib(3), deadline=None, given=gib(4)
+        ),
     )
     free = ease(after, _using(before, gib(2.8)), known_of(before))
     assert fields(free.actions) == [(ALICE.unit, ("memory_max",), Cause.CHANGED)]
-    assert free.deferred == ()
+    assert free.eased.waiting == ()
 
 
 def test_after_the_grace_it_is_applied_whatever_is_used() -> None:
     before, after = wish(ALICE), wish(_resized(3))
     world = _using(before, gib(3.5))
     first = ease(after, world, known_of(before), GRACE)
-    assert first.deferred[0].deadline == 1060.0
-    later = replace(GRACE, now=1059.0, deferred=first.deferred)
-    assert ease(after, world, known_of(before), later).deferred == first.deferred
-    over = replace(GRACE, now=1060.0, deferred=first.deferred)
-    assert fields(ease(after, world, known_of(before), over).actions)
+    assert first.eased.waiting[0].deadline == 1060.0
+    later = replace(GRACE, now=1059.0, deferred=first.eased.waiting)
+    assert ease(after, world, known_of(before), later).eased.waiting == first.eased.waiting
+    over = replace(GRACE, now=1060.0, deferred=first.eased.waiting)
+    result = ease(after, world, known_of(before), over)
+    assert fields(result.actions) == [(ALICE.unit, ("memory_max",), Cause.CHANGED)]
+    # it is remembered until the kernel has it
+    assert not result.eased.waiting
+    assert result.eased.ending == first.eased.waiting
+    assert not ease(after, _using(after, gib(3.5)), known_of(after), over).eased.ending
 
 
 def test_a_deferred_limit_that_is_lowered_further_has_a_new_grace() -> None:
     before = wish(ALICE)
     world = _using(before, gib(3.9))
     first = ease(wish(_resized(3)), world, known_of(before), GRACE)
-    later = replace(GRACE, now=1030.0, deferred=first.deferred)
+    later = replace(GRACE, now=1030.0, deferred=first.eased.waiting)
     looser = ease(wish(_resized(3.5)), world, known_of(before), later)
-    assert looser.deferred == (
-        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(3.5), deadline=1060.0),
+    assert looser.eased.waiting == (
+        Deferred(
+            subject=ALICE.unit, limit="memory_max", wanted=gib(3.5), deadline=1060.0, given=gib(4)
+        ),
     )
     tighter = ease(wish(_resized(2)), world, known_of(before), later)
-    assert tighter.deferred == (
-        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(2), deadline=1090.0),
+    assert tighter.eased.waiting == (
+        Deferred(
+            subject=ALICE.unit, limit="memory_max", wanted=gib(2), deadline=1090.0, given=gib(4)
+        ),
     )
 
 
@@ -439,12 +450,12 @@ def test_a_grace_that_is_set_or_taken_away_counts_for_a_limit_that_waits_already
     before, after = wish(ALICE), wish(_resized(3))
     world = _using(before, gib(3.5))
     for_ever = ease(after, world, known_of(before), replace(GRACE, grace_seconds=None))
-    assert for_ever.deferred[0].deadline is None
-    later = replace(GRACE, now=2000.0, deferred=for_ever.deferred)
+    assert for_ever.eased.waiting[0].deadline is None
+    later = replace(GRACE, now=2000.0, deferred=for_ever.eased.waiting)
     given = ease(after, world, known_of(before), later)
-    assert given.deferred[0].deadline == 2060.0
-    taken = replace(GRACE, now=2061.0, grace_seconds=None, deferred=given.deferred)
-    assert ease(after, world, known_of(before), taken).deferred[0].deadline is None
+    assert given.eased.waiting[0].deadline == 2060.0
+    taken = replace(GRACE, now=2061.0, grace_seconds=None, deferred=given.eased.waiting)
+    assert ease(after, world, known_of(before), taken).eased.waiting[0].deadline is None
 
 
 def test_a_first_limit_and_a_raise_never_wait() -> None:
@@ -452,9 +463,9 @@ def test_a_first_limit_and_a_raise_never_wait() -> None:
     usage = Usage(memory_current=gib(50))
     bare = [replace(one, limits=Limits(), usage=usage) for one in as_desired(wanted)]
     first = ease(wanted, observed(bare), Known())
-    assert first.deferred == ()
+    assert first.eased.waiting == ()
     unlimited = Known(slices=dict.fromkeys(wanted.slices, Limits()))
-    assert ease(wanted, observed(bare), unlimited).deferred == ()
+    assert ease(wanted, observed(bare), unlimited).eased.waiting == ()
     raised = ease(wish(_resized(6)), _using(wanted, gib(3.99)), known_of(wanted))
     assert fields(raised.actions) == [(ALICE.unit, ("memory_max",), Cause.CHANGED)]
 
@@ -480,7 +491,7 @@ def test_a_limit_somebody_raised_is_put_back_as_soon_as_it_fits(
     wanted = wish(ALICE)
     back = ease(wanted, _raised(wanted, found, used), known_of(wanted))
     assert _memory(back) == [(gib(4), Cause.DRIFT)]
-    assert not back.deferred
+    assert not back.eased.waiting
     assert not any(isinstance(one, ReportDrift) for one in back.actions)
 
 
@@ -494,10 +505,12 @@ def test_one_that_would_kill_waits_and_is_reported(found: Bytes | None, said: st
     assert (report.what, report.subject) == ("memory-raised", ALICE.unit)
     assert f", 4 GiB, was {said}, and 7 GiB are used" in report.message
     assert report.command.endswith(f"'{ALICE.unit}' MemoryMax={gib(4)}")
-    assert waiting.deferred == (
-        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(4), deadline=1060.0),
+    assert waiting.eased.waiting == (
+        Deferred(
+            subject=ALICE.unit, limit="memory_max", wanted=gib(4), deadline=1060.0, given=gib(4)
+        ),
     )
-    over = replace(GRACE, now=1060.0, deferred=waiting.deferred)
+    over = replace(GRACE, now=1060.0, deferred=waiting.eased.waiting)
     assert _memory(ease(wanted, full, known_of(wanted), over)) == [(gib(4), Cause.DRIFT)]
 
 
@@ -513,7 +526,7 @@ def test_one_that_somebody_raised_while_a_lower_one_waits_is_put_back_first(used
     before, after = wish(ALICE), wish(_resized(3))
     back = ease(after, _raised(before, None, used), known_of(before))
     assert _memory(back) == [(gib(4), Cause.DRIFT)]
-    assert [one.wanted for one in back.deferred] == [gib(3)]
+    assert [one.wanted for one in back.eased.waiting] == [gib(3)]
     assert not any(isinstance(one, ReportDrift) for one in back.actions)
     free = ease(after, _raised(before, None, 2.8), known_of(before))
     assert _memory(free) == [(gib(3), Cause.DRIFT)]
@@ -562,15 +575,17 @@ def test_a_lowered_swap_limit_waits_until_usage_allows_or_its_grace_is_over() ->
     full = _swapped(before, 1.5)
     waiting = ease(after, full, known_of(before), GRACE)
     assert waiting.actions == ()
-    deferred = Deferred(subject=ALICE.unit, limit="swap_max", wanted=gib(1), deadline=1060.0)
-    assert waiting.deferred == (deferred,)
-    over = replace(GRACE, now=1060.0, deferred=waiting.deferred)
+    deferred = Deferred(
+        subject=ALICE.unit, limit="swap_max", wanted=gib(1), deadline=1060.0, given=gib(2)
+    )
+    assert waiting.eased.waiting == (deferred,)
+    over = replace(GRACE, now=1060.0, deferred=waiting.eased.waiting)
     for result in (
         ease(after, full, known_of(before), over),
         ease(after, _swapped(before, 0.9), known_of(before)),
     ):
         assert _swap(result) == [(gib(1), Cause.CHANGED)]
-        assert not result.deferred
+        assert not result.eased.waiting
     raised = ease(before, _swapped(after, 1), known_of(after))
     assert _swap(raised) == [(gib(2), Cause.CHANGED)]
 
@@ -581,7 +596,7 @@ def test_the_swap_limits_above_the_leases_wait_too() -> None:
     after = desired(lower, [ALICE], observed(), totals=TOTALS)
     world = observed(as_desired(before, usage={ROOT: Usage(swap_current=gib(2))}))
     waiting = ease(after, world, known_of(before))
-    assert (ROOT, "swap_max") in [(one.subject, one.limit) for one in waiting.deferred]
+    assert (ROOT, "swap_max") in [(one.subject, one.limit) for one in waiting.eased.waiting]
     assert ROOT not in [one[0] for one in fields(waiting.actions)]
     reverted = replace(world, unlasting=frozenset({ROOT}))
     (setting,) = (
@@ -600,15 +615,19 @@ def test_memory_and_swap_wait_each_for_itself() -> None:
     after = desired(of, [lower], observed(), totals=TOTALS)
     swapped = ease(after, _swapped(before, 1.5, 2), known_of(before))
     assert _memory(swapped) == [(gib(3), Cause.CHANGED)]
-    assert [one.limit for one in swapped.deferred] == ["swap_max"]
+    assert [one.limit for one in swapped.eased.waiting] == ["swap_max"]
     full = ease(after, _swapped(before, 0.5, 3.5), known_of(before))
     assert _swap(full) == [(gib(1), Cause.CHANGED)]
-    assert [one.limit for one in full.deferred] == ["memory_max"]
+    assert [one.limit for one in full.eased.waiting] == ["memory_max"]
     both = ease(after, _swapped(before, 1.5, 3.5), known_of(before), GRACE)
-    later = replace(GRACE, now=1030.0, deferred=both.deferred)
-    assert ease(after, _swapped(before, 1.5, 3.5), known_of(before), later).deferred == (
-        Deferred(subject=ALICE.unit, limit="memory_max", wanted=gib(3), deadline=1060.0),
-        Deferred(subject=ALICE.unit, limit="swap_max", wanted=gib(1), deadline=1060.0),
+    later = replace(GRACE, now=1030.0, deferred=both.eased.waiting)
+    assert ease(after, _swapped(before, 1.5, 3.5), known_of(before), later).eased.waiting == (
+        Deferred(
+            subject=ALICE.unit, limit="memory_max", wanted=gib(3), deadline=1060.0, given=gib(4)
+        ),
+        Deferred(
+            subject=ALICE.unit, limit="swap_max", wanted=gib(1), deadline=1060.0, given=gib(2)
+        ),
     )
 
 
@@ -715,14 +734,14 @@ def test_a_container_outside_is_not_killed_by_its_first_limit_either(where: str)
     wanted, world = _outside(3, where)
     waiting = ease(wanted, world, Known(), GRACE)
     assert waiting.actions == ()
-    assert [one.deadline for one in waiting.deferred] == [1060.0]
+    assert [one.deadline for one in waiting.eased.waiting] == [1060.0]
     # neither is what it has of swap lowered meanwhile, whatever else is set
     (box,) = (world.containers or {}).values()
     bare = replace(box, kernel=ContainerLimits(cpu=cpus(8), swap=gib(1)))
     (update,) = ease(wanted, replace(world, containers={box.id: bare}), Known()).actions
     assert isinstance(update, UpdateContainer)
     assert (update.limits.memory, update.limits.swap) == (None, gib(1))
-    over = replace(GRACE, now=1061.0, deferred=waiting.deferred)
+    over = replace(GRACE, now=1061.0, deferred=waiting.eased.waiting)
     assert [type(one) for one in ease(wanted, world, Known(), over).actions] == [UpdateContainer]
     for used in (1, None):
         wanted, world = _outside(used, where)
