@@ -114,6 +114,7 @@ def test_a_busy_pid_1_is_waited_for(lab: Lab) -> None:
         busy.stop()
 
 
+@pytest.mark.long
 def test_a_reload_with_a_bad_file_changes_nothing_and_status_says_so(lab: Lab) -> None:
     lease = lab.place(_claim("ann"))
     good = lab.guest.read(CONFIG)

@@ -85,6 +85,7 @@ def test_without_dockerd_and_with_its_port_taken_it_starts_and_says_so(lab: Lab)
     assert lab.client.lease(lease.id, 30, LeaseState.PENDING).state is LeaseState.BOUND
 
 
+@pytest.mark.long
 def test_a_full_disk_refuses_claims_and_keeps_what_there_is(lab: Lab) -> None:
     lab.guest.run("systemctl stop enforcer.service", timeout_seconds=180)
     lab.guest.run(

@@ -53,6 +53,7 @@ def test_the_units_are_right_and_the_daemon_is_not_exposed(suite: str, lab: Lab)
     assert float(exposed[1]) < _MOST_EXPOSED
 
 
+@pytest.mark.long
 @mostly_on_one
 def test_the_cap_is_there_before_the_daemon_has_ever_run_and_then_its_own_wins(
     suite: str, lab: Lab

@@ -162,6 +162,7 @@ def test_a_lowered_swap_limit_kills_nobody_and_is_applied_once_it_fits(lab: Lab)
     assert lab.client.lease(lease.id).state is LeaseState.BOUND
 
 
+@pytest.mark.long
 @mostly_on_one
 def test_receipts_tell_who_was_over_their_own_limit_from_who_was_a_victim(lab: Lab) -> None:
     """Shared has 512 MiB for everybody in it: whoever fills that may have another killed."""
