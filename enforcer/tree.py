@@ -6,7 +6,6 @@ nobody asked us about. Parents follow from the names.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -26,7 +25,7 @@ from enforcer.names import (
     user_slice,
 )
 from enforcer.quantities import Bytes, Cpus
-from enforcer.room import Amount, spared
+from enforcer.room import NOTHING, Amount, spared
 
 Totals = Mapping[str, tuple[Cpus, Bytes]]
 """User → their total of CPU and of memory, over all profiles and servers."""
@@ -53,17 +52,22 @@ def totals_of(leases: Iterable[Lease], rights_of: Callable[[Claim], Rights]) -> 
     Of servers claimed with different groups of the hub the most generous counts. It is no less
     than what the user's servers hold in profiles to which they have only lost the right.
     """
-    totals, spare = defaultdict[str, Amount](Amount), defaultdict[str, Amount](Amount)
-    for lease in leases:
+    totals: dict[str, Amount] = {}
+    spare: dict[str, Amount] = {}
+    for lease in leases:  # every claim has them reckoned anew: no sum for who has one lease
         try:
             rights = rights_of(lease.claim)
         except (ForbiddenError, InvalidError):
             continue  # what runs goes on within its profile
-        given = Amount(rights.cpu_total, rights.mem_total)
-        totals[lease.user] = totals[lease.user].most(given)
-        spare[lease.user] += spared(lease, rights)
-    found = {user: total.most(spare[user]) for user, total in totals.items()}
-    return {user: (Cpus(one.cpu), Bytes(one.memory)) for user, one in found.items()}
+        user = lease.user
+        given, before = Amount(rights.cpu_total, rights.mem_total), totals.get(user)
+        totals[user] = given if before is None else before.most(given)
+        more = spared(lease, rights)
+        if more is not NOTHING:
+            spare[user] = spare.get(user, NOTHING) + more
+    for user, more in spare.items():
+        totals[user] = totals[user].most(more)
+    return {user: (Cpus(one.cpu), Bytes(one.memory)) for user, one in totals.items()}
 
 
 def cpu_tree(
