@@ -6,7 +6,7 @@ Every method that leaves the process ends within its adapter's timeout, with an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -135,6 +135,13 @@ class Kernel(Protocol):
 
     def slice(self, unit: UnitName, *, afresh: bool = True) -> Cgroup | None:
         """Read one slice; afresh: its events and whether it is populated too, whatever was told."""
+        ...
+
+    def limits(self, unit: UnitName, fields: Collection[str] | None = None) -> Limits | None:
+        """Read a slice's limits from its files, and nothing else; None: it is not there.
+
+        fields: the only ones to read, None for all; the others are as where nothing is set.
+        """
         ...
 
     def scope(self, path: str) -> tuple[ContainerLimits, Usage, int | None] | None:

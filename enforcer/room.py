@@ -214,9 +214,10 @@ def free(
     live = [lease for lease in others if lease.live]
     mine = [lease for lease in others if lease.user == rights.user]
     may_use = workload(config, containers + len(live) + 1)
-    held = total(map(promised, live))
+    promises = [(lease, promised(lease)) for lease in live]
+    in_profile = [one for one in promises if one[0].profile == profile]
+    held = total(amount for _, amount in promises)
     own = total(map(promised, mine))
-    in_profile = [lease for lease in live if lease.profile == profile]
     waiting, waiting_in = _queue_holds(config, live, _ahead(leases, without), may_use)
     used = total(map(limited, mine))
     bounds = config.profiles[profile]
@@ -225,13 +226,13 @@ def free(
             level=Level.WORKLOAD,
             total=may_use,
             held=held,
-            own=_own(live, rights.user),
+            own=_own(promises, rights.user),
             waiting=waiting,
         ),
         profile=Space(
             level=Level.PROFILE,
             total=profile_total(config, profile, may_use),
-            held=total(map(promised, in_profile)),
+            held=total(amount for _, amount in in_profile),
             own=_own(in_profile, rights.user),
             waiting=waiting_in.get(profile, NOTHING),
         ),
@@ -256,8 +257,8 @@ def _over_time(lease: Lease, part: Callable[[Grant], Amount]) -> Amount:
     return now if lease.grant_before is None else now.most(part(lease.grant_before))
 
 
-def _own(leases: Iterable[Lease], user: str) -> Amount:
-    return total(promised(lease) for lease in leases if lease.user == user)
+def _own(promises: Iterable[tuple[Lease, Amount]], user: str) -> Amount:
+    return total(amount for lease, amount in promises if lease.user == user)
 
 
 def _ahead(leases: Sequence[Lease], lease_id: str | None) -> list[Lease]:

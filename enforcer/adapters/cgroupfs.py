@@ -6,10 +6,10 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from enforcer.adapters.cgroupfiles import (
     COUNTERS,
@@ -18,7 +18,7 @@ from enforcer.adapters.cgroupfiles import (
     SCOPE_LIMITS,
     parse_pressure,
 )
-from enforcer.adapters.cgroupreader import CgroupReader, slurp
+from enforcer.adapters.cgroupreader import CgroupReader, read_limits, slurp
 from enforcer.adapters.cgrouptree import CgroupTree
 from enforcer.adapters.hostfiles import read_host
 from enforcer.adapters.oomscore import (
@@ -26,7 +26,7 @@ from enforcer.adapters.oomscore import (
     current_oom_score_adj,
     write_oom_score_adj,
 )
-from enforcer.model import Cgroup, ContainerLimits, HostUsage, Usage
+from enforcer.model import Cgroup, ContainerLimits, HostUsage, Limits, Usage
 from enforcer.names import ROOT, UnitName, cgroup_path
 from enforcer.ports import Change
 
@@ -94,6 +94,12 @@ class CgroupFs:
         reader = self._reader(unit, path, COUNTERS, _LIMITS)
         reader.stale |= afresh
         return self._read(path, reader)
+
+    def limits(self, unit: UnitName, fields: Collection[str] | None = None) -> Limits | None:
+        """Read a slice's limits from its files, and nothing else; None: it is not there."""
+        path = f"{self._root}/{cgroup_path(unit)}"
+        found: dict[str, Any] = read_limits(path, fields)
+        return Limits(**found) if os.path.isdir(path) else None  # noqa: PTH112  # strings are cheaper
 
     def scope(self, path: str) -> _Scope | None:
         """Read a scope's limits, counters, and its oom_score_adj.

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 _IN_FLIGHT: Final = 4
 _FIRST_PAUSE_SECONDS: Final = 0.001
 _LONGEST_PAUSE_SECONDS: Final = 0.05
+_GROWTH: Final = 1.25
+"""A fifth of the time waited is the most that is waited in vain: somebody waits for a placement."""
 _BACKOFF_SECONDS: Final = 5.0
 _SCOPE_FIELDS: Final = (
     "cpu_quota",
@@ -170,7 +172,7 @@ class SystemdActuator:
             pause = _FIRST_PAUSE_SECONDS
             while self._is_there(unit):
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                pause = min(_GROWTH * pause, _LONGEST_PAUSE_SECONDS)
             await self._forget(unit)
 
     async def service_cgroup(self, service: str) -> str | None:
@@ -216,29 +218,30 @@ class SystemdActuator:
     async def _verify(self, unit: UnitName, limits: Limits, fields: Sequence[str]) -> bool:
         """Wait until the kernel holds the values; False if the slice vanished meanwhile.
 
-        PID 1 replies when it has noted them, and writes them a moment later.
+        PID 1 replies when it has noted them, and writes them a moment later. What was seen once is
+        not read again: PID 1 may still be at work, and reading takes from it.
         """
-        directory = self._directory(unit)
+        directory = str(self._directory(unit))
         pause = _FIRST_PAUSE_SECONDS
         until = asyncio.get_running_loop().time() + self._settle
-        seen = False
+        seen, left = False, tuple(fields)
         while True:
-            there = directory.is_dir()
+            there = self._is_there(unit)
             if seen and not there:
                 return False
             seen = there
-            found = read_limits(str(directory), fields) if there else {}
-            wrong = disagreeing(limits, fields, found) if there else fields
-            if there and not wrong:
-                return True
+            if there:
+                left = disagreeing(limits, left, read_limits(directory, left))
+                if not left:
+                    return True
             if asyncio.get_running_loop().time() > until:
                 raise UnavailableError(
                     "systemd.unverified",
-                    f"{unit} does not have the {', '.join(wrong)} it was given",
+                    f"{unit} does not have the {', '.join(left)} it was given",
                     f"look at systemctl status '{unit}' and at the files in {directory}",
                 )
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            pause = min(_GROWTH * pause, _LONGEST_PAUSE_SECONDS)
 
     async def _ask(self, call: str, **arguments: object) -> Reply:
         async with self._slots:

@@ -88,13 +88,13 @@ class Actor:
         """Do all of these or say that it cannot be done.
 
         All at once, for somebody waits for it: PID 1 takes them one by one, and each is seen in
-        the kernel while it is at the next.
+        the kernel while it is at the next. What is new first: PID 1 answers, and makes it later.
 
         Raises:
             UnavailableError: PID 1 did not answer, or did not do it.
         """
         sets = [self._set(one, observed) for one in actions if isinstance(one, SetLimits)]
-        ends = await asyncio.gather(*sets, self._create_all(actions), return_exceptions=True)
+        ends = await asyncio.gather(self._create_all(actions), *sets, return_exceptions=True)
         for error in ends:
             if isinstance(error, UnavailableError):
                 self._is_silence(error)  # the next claim is tried all the same

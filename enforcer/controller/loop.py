@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -27,6 +28,7 @@ from enforcer.model import (
     DesiredSlice,
     EndReason,
     Lease,
+    Limits,
     Observed,
     Published,
     Rights,
@@ -66,7 +68,7 @@ class Loop:
         self._awaited: list[UnitName] = []
         """Leaves that were released after the containers were last listed."""
         self._leaves: list[UnitName] = []
-        """As of the last snapshot that was another."""
+        """As of the last snapshot that was another, and those made since."""
         self._totals_of: tuple[object, ...] = ()
         """What the totals were reckoned from."""
         self._placed: dict[UnitName, DesiredSlice] = {}
@@ -326,7 +328,8 @@ class Loop:
 
     async def place(self, lease: Lease, *, undo: bool) -> None:
         """Make the lease's slices and see them on the kernel; without that it has no lease."""
-        self._renew_totals()
+        mine = [one for one in self.keeper.book.live if one.user == lease.user]
+        self.rights.renew_totals(self.config, mine, only={lease.user})
         try:
             await self._make_slices(lease)
         except UnavailableError:
@@ -344,9 +347,11 @@ class Loop:
         observed = self._observe_path(lease)
         decision = self._decider.placement(lease, observed, self._given(observed))
         await self.actor.place(decision.actions, observed)
-        there = self._observe_path(lease).cgroups
+        there = self._limits_now(lease, decision.desired.slices)
         check_placed(lease, decision.desired.slices, there, decision.deferred)
         self._placed.update(decision.desired.slices)
+        # if its lease ends before a tick sees the leaf, its user's total still holds
+        self._leaves = [*self._leaves, lease.unit]
 
     def _observe_path(self, lease: Lease) -> Observed:
         """Read the slices on a lease's path, and no other: it costs the same with many leases.
@@ -362,6 +367,14 @@ class Loop:
             containers=self.containers.containers,
             drift_seen_at=self._kernel.written,
         )
+
+    def _limits_now(self, lease: Lease, units: Iterable[UnitName]) -> dict[UnitName, Limits]:
+        """Read what the kernel has of a lease's path, of those above it only the floors."""
+        limits = self.world.kernel.limits
+        found = (
+            (unit, limits(unit, None if unit == lease.unit else ("memory_min",))) for unit in units
+        )
+        return {unit: one for unit, one in found if one is not None}
 
     def slices(self) -> dict[UnitName, DesiredSlice]:
         """Return every slice as it ought to be, those of this moment's placements too."""

@@ -8,11 +8,11 @@ from enforcer.containers import oom_score_adj
 from enforcer.errors import UnavailableError
 from enforcer.model import (
     LEASE_LABEL,
-    Cgroup,
     Config,
     Deferred,
     DesiredSlice,
     Lease,
+    Limits,
     Placement,
     Rights,
 )
@@ -47,28 +47,29 @@ def placement(
 def check_placed(
     lease: Lease,
     slices: Mapping[UnitName, DesiredSlice],
-    there: Mapping[UnitName, Cgroup],
+    there: Mapping[UnitName, Limits],
     deferred: Collection[Deferred] = (),
 ) -> None:
     """Compare what was promised with what the kernel has: the leaf, and the floors above it.
 
-    deferred: what waits until usage allows: there, more than promised is in force.
+    there: of the leaf all limits, of the others `memory_min` at least. deferred: what waits until
+    usage allows: there, more than promised is in force.
 
     Raises:
         UnavailableError: ``placement.not-in-force``, with the first difference.
     """
     for unit, wanted in slices.items():
-        cgroup = there.get(unit)
-        if cgroup is None:
+        limits = there.get(unit)
+        if limits is None:
             raise _not_in_force(f"{unit} is not there, though systemd was asked for it")
         if unit == lease.unit:
             passed = {"io_weight", *(one.limit for one in deferred if one.subject == unit)}
-            names = [one for one in wanted.limits.changed_from(cgroup.limits) if one not in passed]
+            names = [one for one in wanted.limits.changed_from(limits) if one not in passed]
         else:
-            short = cgroup.limits.memory_min < wanted.limits.memory_min
+            short = limits.memory_min < wanted.limits.memory_min
             names = ["memory_min"] if short else []
         for name in names[:1]:
-            found, promised = getattr(cgroup.limits, name), getattr(wanted.limits, name)
+            found, promised = getattr(limits, name), getattr(wanted.limits, name)
             raise _not_in_force(f"{unit}: {name} is {found} on the kernel, not {promised}")
 
 

@@ -85,8 +85,13 @@ class RightsBook:
             return False
         return known.certain or not config.groups
 
-    def renew_totals(self, config: Config, leases: Collection[Lease]) -> None:
-        """Reckon the totals of the users whose leases these are."""
+    def renew_totals(
+        self, config: Config, leases: Collection[Lease], only: Collection[str] | None = None
+    ) -> None:
+        """Reckon the totals of the users whose leases these are.
+
+        only: those of these users; the others' stay. None: nobody else has one.
+        """
         users = {lease.user for lease in leases}
         told = {user for user in users if self._knows(user)}
         totals = totals_of(
@@ -94,8 +99,9 @@ class RightsBook:
             lambda claim: self.of(config, claim.user, claim.groups),
         )
         # a user database that hangs lifts nobody's total
-        stay = {user: self.totals[user] for user in self.totals.keys() & (users - told)}
-        totals = {**totals, **stay}
+        asked = self.totals.keys() if only is None else only
+        stay = self.totals.keys() & ((users - told) | (self.totals.keys() - asked))
+        totals = {**totals, **{user: self.totals[user] for user in stay}}
         if totals != self.totals:
             self.totals = totals
 

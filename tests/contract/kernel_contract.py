@@ -105,6 +105,7 @@ def same(found: object, wanted: object) -> None:
 def limits_of(world: World, unit: UnitName) -> Limits:
     cgroup = world.kernel.slice(unit)
     assert cgroup is not None, f"{unit} is not there"
+    same(world.kernel.limits(unit), cgroup.limits)
     return cgroup.limits
 
 
@@ -154,6 +155,7 @@ def told(seen: list[Change], unit: UnitName, file: str) -> Callable[[], bool]:
 
 async def a_slice_is_on_the_kernel_with_its_limits_when_the_call_returns(world: World) -> None:
     await make(world)
+    same(world.kernel.limits(LEAF, ("memory_min",)), Limits(memory_min=LIMITS.memory_min))
     same(differing(world, LEAF, LIMITS), [])
     cgroup = world.kernel.slices()[LEAF]
     same((cgroup.unit, cgroup.populated), (LEAF, False))
@@ -191,7 +193,7 @@ async def every_limit_can_be_taken_away_again(world: World) -> None:
 
 async def a_slice_that_is_not_there_cannot_be_given_limits(world: World) -> None:
     assert not await world.systemd.set_limits(LEAF, LIMITS, ("tasks_max",), lasting=False)
-    same(world.kernel.slice(LEAF), None)
+    same((world.kernel.slice(LEAF), world.kernel.limits(LEAF)), (None, None))
 
 
 async def the_same_value_undoes_a_write_behind_systemds_back(world: World) -> None:

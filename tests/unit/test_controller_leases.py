@@ -69,6 +69,18 @@ async def test_a_users_total_holds_as_long_as_the_leaf_of_the_last_lease() -> No
         assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
 
 
+async def test_a_lease_that_ends_before_a_tick_saw_its_leaf_lifts_no_limit_of_its_user() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        before = lab.limits(user_slice("Tiny", "ann"))
+        assert before.memory_max == 40 * GIB + KERNELS_OWN
+        await controller.release(lease.id, EndReason.STOPPED)
+        await controller.tick()
+        after = lab.limits(user_slice("Tiny", "ann"))
+        assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
+
+
 async def test_no_floor_is_lowered_for_a_new_lease_before_the_old_leaf_has_none() -> None:
     lab = Lab()
     other = replace(TINY, server="b")

@@ -66,6 +66,18 @@ async def test_a_user_database_that_fails_lifts_no_users_limit() -> None:
     assert book.totals == before
 
 
+async def test_a_claim_has_its_own_users_total_reckoned_and_leaves_the_others() -> None:
+    book, config = RightsBook(Directory(), FakeClock()), parse(VALID)
+    await book.learn(["ann", "bob"])
+    book.renew_totals(config, (*OF_ANN, lease("bob", "Tiny")))
+    both = book.totals
+    assert both.keys() == {"ann", "bob"}
+    book.renew_totals(config, OF_ANN, only={"ann"})
+    assert book.totals is both
+    book.renew_totals(config, (), only={"ann"})
+    assert book.totals == {"bob": both["bob"]}
+
+
 async def test_who_asks_has_what_the_host_says_now_and_who_has_a_lease_some_minutes_later() -> None:
     host, clock = Directory(), FakeClock()
     book = RightsBook(host, clock)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from enforcer.adapters.fakes.tree import CgroupTree
-from enforcer.model import Cgroup, ContainerLimits, HostUsage, Usage
+from enforcer.model import Cgroup, ContainerLimits, HostUsage, Limits, Usage
 from enforcer.names import ROOT, UnitName, ancestors
 from enforcer.ports import Change
 
@@ -31,6 +32,16 @@ class FakeKernel:
     def slice(self, unit: UnitName, *, afresh: bool = True) -> Cgroup | None:  # noqa: ARG002  # the port's
         """Return one slice; None if it is not there."""
         return self._read(unit) if unit in self._cgroups.slices else None
+
+    def limits(self, unit: UnitName, fields: Collection[str] | None = None) -> Limits | None:
+        """Return a slice's limits, or those of the named; None if it is not there."""
+        if unit not in self._cgroups.slices:
+            return None
+        limits = self._cgroups.slices[unit].limits
+        if fields is None:
+            return limits
+        named: dict[str, Any] = {name: getattr(limits, name) for name in fields}
+        return Limits(**named)
 
     def scope(self, path: str) -> tuple[ContainerLimits, Usage, int | None] | None:
         """Return a scope's limits, counters and oom_score_adj; None if it is not there."""
