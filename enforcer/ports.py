@@ -270,7 +270,7 @@ class Ledger(Protocol):
         """Return the profiles as `store` wrote them last, by name."""
         ...
 
-    async def store_graces(self, deferred: Sequence[Deferred]) -> None:
+    async def store_waits(self, deferred: Sequence[Deferred]) -> None:
         """Write which lowered limits wait, and until when, in place of all before.
 
         Their deadlines are Unix seconds here: the monotonic clock begins anew at a boot.
@@ -280,8 +280,8 @@ class Ledger(Protocol):
         """
         ...
 
-    async def load_graces(self) -> tuple[Deferred, ...]:
-        """Return what `store_graces` wrote last."""
+    async def load_waits(self) -> tuple[Deferred, ...]:
+        """Return what `store_waits` wrote last."""
         ...
 
 

@@ -19,15 +19,15 @@ from enforcer.adapters.ledgerrows import (
     LEASE_COLUMNS,
     RECEIPT_COLUMNS,
     account_text,
-    graces_text,
     lease_row,
     parse_account,
-    parse_graces,
     parse_lease,
     parse_profile,
     parse_receipt,
+    parse_waits,
     profile_row,
     receipt_row,
+    waits_text,
 )
 from enforcer.errors import InvalidError
 from enforcer.model import NEVER_RAN, Deferred, Lease, LeaseState, Receipt, ResourceProfile
@@ -73,11 +73,11 @@ _TABLES: Final = (
     ("accounts", "lease_id"),
     ("receipts", "lease_id"),
     ("profiles", "name"),
-    ("graces", "name"),
+    ("waits", "name"),
 )
-_GRACES: Final = "graces"
+_WAITS: Final = "waits"
 """The name of the only row of that table."""
-_REPLACE_GRACES: Final = "INSERT OR REPLACE INTO graces (name, content) VALUES (?, ?)"
+_REPLACE_WAITS: Final = "INSERT OR REPLACE INTO waits (name, content) VALUES (?, ?)"
 
 
 class SqliteLedger:
@@ -200,18 +200,18 @@ class SqliteLedger:
         """Return the profiles as they were written last; what cannot be read is left out."""
         return await self._do(self._load_profiles)
 
-    async def store_graces(self, deferred: Sequence[Deferred]) -> None:
+    async def store_waits(self, deferred: Sequence[Deferred]) -> None:
         """Write which lowered limits wait until when (Unix seconds), in place of all before.
 
         Raises:
             UnavailableError: as `store`.
         """
-        row = (_GRACES, graces_text(deferred))
-        await self._write(lambda: self._connection.execute(_REPLACE_GRACES, row), [_GRACES])
+        row = (_WAITS, waits_text(deferred))
+        await self._write(lambda: self._connection.execute(_REPLACE_WAITS, row), [_WAITS])
 
-    async def load_graces(self) -> tuple[Deferred, ...]:
+    async def load_waits(self) -> tuple[Deferred, ...]:
         """Return what was written last; what cannot be read is logged and left out."""
-        return await self._do(self._load_graces)
+        return await self._do(self._load_waits)
 
     async def close(self) -> None:
         """Close the file, after what is under way."""
@@ -314,10 +314,10 @@ class SqliteLedger:
                 log.warning("left out profile %s: %s", row["name"], error.message)
         return found
 
-    def _load_graces(self) -> tuple[Deferred, ...]:
-        for row in self._connection.execute("SELECT content FROM graces"):
+    def _load_waits(self) -> tuple[Deferred, ...]:
+        for row in self._connection.execute("SELECT content FROM waits"):
             try:
-                return parse_graces(row["content"])
+                return parse_waits(row["content"])
             except InvalidError as error:
                 log.warning("left out: %s", error.message)
         return ()

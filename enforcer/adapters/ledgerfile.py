@@ -40,6 +40,8 @@ _MIGRATIONS: Final = (
     ("ALTER TABLE receipts ADD COLUMN limit_at_kill INTEGER",),
     ("CREATE TABLE profiles (name TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT",),
     ("CREATE TABLE graces (name TEXT PRIMARY KEY, content TEXT NOT NULL) STRICT",),
+    # it holds whatever waits by now, with a grace or without
+    ("ALTER TABLE graces RENAME TO waits", "UPDATE waits SET name = 'waits'"),
 )
 """From one version of the schema (PRAGMA user_version) to the next. Only ever added to."""
 
@@ -154,7 +156,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             for statement in statements:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
-    for table in ("leases", "accounts", "receipts", "unreadable", "profiles", "graces"):
+    for table in ("leases", "accounts", "receipts", "unreadable", "profiles", "waits"):
         connection.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  # our own names
 
 

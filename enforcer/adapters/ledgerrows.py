@@ -163,24 +163,24 @@ def parse_profile(row: sqlite3.Row) -> ResourceProfile:
     )
 
 
-def graces_text(deferred: Sequence[Deferred]) -> str:
+def waits_text(deferred: Sequence[Deferred]) -> str:
     """Return which limits wait, and until when, as JSON."""
     return _json([asdict(one) for one in deferred])
 
 
-def parse_graces(text: object) -> tuple[Deferred, ...]:
-    """Read what `graces_text` wrote.
+def parse_waits(text: object) -> tuple[Deferred, ...]:
+    """Read what `waits_text` wrote.
 
     Raises:
         InvalidError: ``state.unreadable``.
     """
-    values = _parse_json("graces", "content", text)
+    values = _parse_json("waits", "content", text)
     if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
-        raise _unreadable("graces", "content", text)
-    return tuple(_grace(_Columns("grace", one)) for one in values)
+        raise _unreadable("waits", "content", text)
+    return tuple(_wait(_Columns("wait", one)) for one in values)
 
 
-def _grace(one: _Columns) -> Deferred:
+def _wait(one: _Columns) -> Deferred:
     given = one.count_or_none("given")
     return Deferred(
         subject=one.text("subject"),

@@ -54,7 +54,7 @@ class Keeper:
         """What leases are held to, by name."""
         self._stored_profiles: Mapping[str, ResourceProfile] | None = None
         """As the ledger has them; None: it may have these or others."""
-        self._graces: tuple[Deferred, ...] = ()
+        self._waits: tuple[Deferred, ...] = ()
         """As the ledger has them, but by the monotonic clock."""
         self.book = Book()
         self._users: frozenset[str] = frozenset()
@@ -91,24 +91,24 @@ class Keeper:
             )
         return complete
 
-    async def recover_graces(self) -> tuple[Deferred, ...]:
+    async def recover_waits(self) -> tuple[Deferred, ...]:
         """Return the lowered limits that waited when an earlier daemon ended."""
         ahead = self._world.clock.now() - self._world.clock.monotonic()
-        self._graces = tuple(_later(one, -ahead) for one in await self._world.ledger.load_graces())
-        return self._graces
+        self._waits = tuple(_later(one, -ahead) for one in await self._world.ledger.load_waits())
+        return self._waits
 
-    async def keep_graces(self, deferred: Iterable[Deferred]) -> None:
+    async def keep_waits(self, deferred: Iterable[Deferred]) -> None:
         """Store which lowered limits wait, so that a restart neither ends a wait nor begins one.
 
         Raises:
             UnavailableError: ``state.unwritable``.
         """
-        graces = tuple(deferred)
-        if graces == self._graces:
+        waits = tuple(deferred)
+        if waits == self._waits:
             return
         ahead = self._world.clock.now() - self._world.clock.monotonic()
-        await self._world.ledger.store_graces([_later(one, ahead) for one in graces])
-        self._graces = graces
+        await self._world.ledger.store_waits([_later(one, ahead) for one in waits])
+        self._waits = waits
 
     def completed(self, config: Config) -> Config:
         """Return a configuration with what it lacks of the profiles that leases are held to now.

@@ -83,7 +83,7 @@ class Loop:
     async def start(self) -> None:
         """Take up what the ledger has, make the first tick, and go on in the background."""
         self.config = await self.keeper.recover(self.config)
-        self._decider.recall(await self.keeper.recover_graces())
+        self._decider.recall(await self.keeper.recover_waits())
         self._uncut = set(self.keeper.users())
         await self.rights.learn(self._uncut)
         await self._cut_to_config()
@@ -238,7 +238,7 @@ class Loop:
 
     async def _keep_waits(self, deferred: tuple[Deferred, ...]) -> None:
         try:
-            await self.keeper.keep_graces(deferred)
+            await self.keeper.keep_waits(deferred)
         except UnavailableError as error:
             _log.warning("which lowered limits wait is not written down: %s", error)
 

@@ -237,15 +237,15 @@ async def test_a_profile_goes_once_nothing_names_it(ledger: Ledger) -> None:
 
 
 async def test_what_waits_until_when_comes_back_as_it_was_stored_last(ledger: Ledger) -> None:
-    assert await ledger.load_graces() == ()
+    assert await ledger.load_waits() == ()
     memory = Deferred(subject="a.slice", limit="memory_max", wanted=Bytes(5), deadline=1e9 + 0.5)
     swap = Deferred(
         subject="a.slice", limit="swap_max", wanted=Bytes(0), deadline=None, given=Bytes(9)
     )
-    await ledger.store_graces([memory, swap])
-    assert await ledger.load_graces() == (memory, swap)
-    await ledger.store_graces([swap])
-    assert await ledger.load_graces() == (swap,)
+    await ledger.store_waits([memory, swap])
+    assert await ledger.load_waits() == (memory, swap)
+    await ledger.store_waits([swap])
+    assert await ledger.load_waits() == (swap,)
 
 
 async def test_storing_nothing_is_no_error(ledger: Ledger) -> None:

@@ -211,7 +211,7 @@ async def test_a_restart_of_the_daemon_gives_a_lowered_limit_no_new_grace() -> N
         lab.world.clock.advance(2)
         await controller.tick()
         assert again.limits(LEAF).memory_max == GIB
-    assert await lab.world.ledger.load_graces() == ()
+    assert await lab.world.ledger.load_waits() == ()
 
 
 async def test_a_user_is_told_of_a_lowered_swap_limit_too() -> None:

@@ -78,7 +78,7 @@ async def test_a_limit_somebody_took_away_waits_on_after_a_restart(grace_seconds
         await controller.tick()
         assert last.limits(LEAF).memory_max == 2 * GIB
         assert repaired(controller) == [(LEAF, "memory_max")]
-        assert await lab.world.ledger.load_graces() == ()
+        assert await lab.world.ledger.load_waits() == ()
 
 
 async def test_a_limit_somebody_took_away_just_before_a_restart_waits_too() -> None:
@@ -120,12 +120,12 @@ async def test_a_grace_that_ends_while_pid_1_fails_is_over_when_it_answers_again
             lab.world.clock.advance(seconds)
             await controller.tick()
             assert not controller.published().deferred
-            assert await lab.world.ledger.load_graces()
+            assert await lab.world.ledger.load_waits()
         lab.world.systemd.trouble.recover()
         lab.world.clock.advance(10)
         await controller.tick()
         assert lab.limits(LEAF).memory_max == GIB
-        assert await lab.world.ledger.load_graces() == ()
+        assert await lab.world.ledger.load_waits() == ()
 
 
 async def test_a_daemon_that_is_killed_as_a_grace_ends_applies_the_limit_at_its_next_start() -> (
@@ -256,7 +256,7 @@ async def test_a_container_outside_has_its_grace_once_whenever_docker_answers() 
         lab.world.clock.advance(50)
         await controller.tick()
         assert controller.published().deferred == (before,)
-        assert await lab.world.ledger.load_graces()
+        assert await lab.world.ledger.load_waits()
         lab.world.clock.advance(50)
         await controller.tick()
         assert not controller.published().deferred
@@ -265,4 +265,4 @@ async def test_a_container_outside_has_its_grace_once_whenever_docker_answers() 
         lab.world.docker.restart()
         await until(lambda: lab.world.docker.updates[-1][1].memory == before.wanted)
         await controller.tick()
-        assert await lab.world.ledger.load_graces() == ()
+        assert await lab.world.ledger.load_waits() == ()

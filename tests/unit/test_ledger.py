@@ -211,13 +211,13 @@ async def test_a_profile_that_cannot_be_read_is_left_out(path: Path, content: st
 async def test_a_grace_of_which_nothing_tells_what_was_given_is_kept(path: Path) -> None:
     grace = Deferred(subject="a", limit="swap_max", wanted=Bytes(1), deadline=1.0)
     ledger = await SqliteLedger.open(path)
-    await ledger.store_graces([replace(grace, given=Bytes(2))])
+    await ledger.store_waits([replace(grace, given=Bytes(2))])
     await ledger.close()
     with raw(path) as connection:
         row = '[{"subject":"a","limit":"swap_max","wanted":1,"deadline":1.0}]'
-        connection.execute("UPDATE graces SET content = ?", (row,))
+        connection.execute("UPDATE waits SET content = ?", (row,))
     ledger = await SqliteLedger.open(path)
-    assert await ledger.load_graces() == (grace,)
+    assert await ledger.load_waits() == (grace,)
     await ledger.close()
 
 
@@ -225,14 +225,14 @@ async def test_a_grace_of_which_nothing_tells_what_was_given_is_kept(path: Path)
 @pytest.mark.parametrize("content", ["{", "[1]", '[{"subject": "a", "limit": "swap_max"}]'])
 async def test_graces_that_cannot_be_read_are_left_out(path: Path, content: str) -> None:
     ledger = await SqliteLedger.open(path)
-    await ledger.store_graces(
+    await ledger.store_waits(
         [Deferred(subject="a", limit="swap_max", wanted=Bytes(1), deadline=1.0)]
     )
     await ledger.close()
     with raw(path) as connection:
-        connection.execute("UPDATE graces SET content = ?", (content,))
+        connection.execute("UPDATE waits SET content = ?", (content,))
     ledger = await SqliteLedger.open(path)
-    assert await ledger.load_graces() == ()
+    assert await ledger.load_waits() == ()
     await ledger.close()
 
 
@@ -268,7 +268,7 @@ async def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_loses_not
     with raw(path) as connection:
         connection.execute("ALTER TABLE receipts DROP COLUMN limit_at_kill")
         connection.execute("DROP TABLE profiles")
-        connection.execute("DROP TABLE graces")
+        connection.execute("DROP TABLE waits")
         connection.execute("PRAGMA user_version = 1")
     ledger = await SqliteLedger.open(path)
     killed = replace(receipt(3), limit_at_kill=Bytes(GIB))
@@ -278,6 +278,24 @@ async def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_loses_not
     assert await ledger.load() == (lease(1),)
     assert await ledger.load_accounts() == {lease(1).id: (7,)}
     assert ledger.notice == ""
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_what_waited_under_the_tables_old_name_waits_on(path: Path) -> None:
+    waits = Deferred(subject="a", limit="memory_max", wanted=Bytes(1), given=Bytes(2))
+    ledger = await SqliteLedger.open(path)
+    await ledger.store_waits([waits])
+    await ledger.close()
+    with raw(path) as connection:
+        connection.execute("ALTER TABLE waits RENAME TO graces")
+        connection.execute("UPDATE graces SET name = 'graces'")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {version - 1}")
+    ledger = await SqliteLedger.open(path)
+    assert await ledger.load_waits() == (waits,)
+    await ledger.store_waits([])
+    assert await ledger.load_waits() == ()
     await ledger.close()
 
 

@@ -21,7 +21,7 @@ class MemoryLedger:
         self._receipts: dict[str, Receipt] = {}
         self._accounts: dict[str, tuple[int, ...]] = {}
         self._profiles: dict[str, ResourceProfile] = {}
-        self._graces: tuple[Deferred, ...] = ()
+        self._waits: tuple[Deferred, ...] = ()
         self.trouble = Trouble("state")
         self.reading = Trouble("state")
 
@@ -87,19 +87,19 @@ class MemoryLedger:
         await self.reading.pass_through()
         return dict(self._accounts)
 
-    async def store_graces(self, deferred: Sequence[Deferred]) -> None:
+    async def store_waits(self, deferred: Sequence[Deferred]) -> None:
         """Take these in place of all before.
 
         Raises:
             UnavailableError: if the test asked for it; nothing changed.
         """
         await self.trouble.pass_through()
-        self._graces = tuple(deferred)
+        self._waits = tuple(deferred)
 
-    async def load_graces(self) -> tuple[Deferred, ...]:
+    async def load_waits(self) -> tuple[Deferred, ...]:
         """Return what was written last."""
         await self.reading.pass_through()
-        return self._graces
+        return self._waits
 
     def _take_accounts(self, accounts: Mapping[str, Sequence[int]]) -> None:
         for lease_id, values in accounts.items():
