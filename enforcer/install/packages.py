@@ -49,15 +49,19 @@ def install_venv(host: Host, wanted: Venv, lock: Path, wheels: Path | None) -> b
     venv = host.root / wanted.path
     key = hashlib.sha256(lock.read_bytes()).hexdigest()
     stamp = venv / STAMP
+    # The old one serves what runs now until the new one is complete. A venv does not bear moving
+    # (its scripts name its path), so it is made in its place beside the old.
+    before = venv.with_name(f"{venv.name}.before")
+    if before.is_dir() and not stamp.is_file() and not host.dry:
+        # killed in the middle: the old one is still what is complete
+        shutil.rmtree(venv, ignore_errors=True)
+        before.rename(venv)
     if stamp.is_file() and stamp.read_text().strip() == key:
         return False
     if host.dry:
         host.console.say(f"  /{wanted.path}: would be made from {lock.parent.name}/{lock.name}")
         return True
     ensure_packages(wanted.packages, wanted.why, runner=host.runner, console=host.console)
-    # The old one serves what runs now until the new one is complete. A venv does not bear moving
-    # (its scripts name its path), so it is made in its place beside the old.
-    before = venv.with_name(f"{venv.name}.before")
     shutil.rmtree(before, ignore_errors=True)
     if venv.exists():
         venv.rename(before)

@@ -139,7 +139,7 @@ def test_a_daemon_json_that_is_none_is_refused_with_its_name(text: str) -> None:
         engine.merge(text)
 
 
-def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runner = RecordingRunner()
     host = host_at(tmp_path, runner, dry=True)
     host.write(OURS)
@@ -148,6 +148,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     host.read_units("enforcer.conf")
     host.activate(start=True, units=("enforcer.service",))
     assert main(["install", "--dry-run", "--hub"], host) == 0
+    assert "is yours" not in capsys.readouterr().err  # there is nothing that could be
     assert main(["uninstall", "--dry-run", "--purge"], host) == 0
     assert files_of(host).keys() == {"sys/fs/cgroup/cgroup.controllers"}
     assert not _changing(runner)

@@ -11,9 +11,20 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from enforcer.bootstrap import Finished
+from enforcer.errors import UnavailableError
 from enforcer.install import main
+from enforcer.install.files import VENV
 from enforcer.install.host import Host
-from tests.unit.installs import files_of, host_at, install, killed_anywhere, small_checkout
+from tests.unit.installs import (
+    DEBIAN,
+    RecordingRunner,
+    files_of,
+    host_at,
+    install,
+    killed_anywhere,
+    small_checkout,
+)
 
 DAEMON_JSON = "etc/docker/daemon.json"
 UNIT = "usr/local/lib/systemd/system/jupyter.slice"
@@ -61,6 +72,24 @@ def test_an_installation_that_was_killed_anywhere_is_taken_off(folder: Path) -> 
     for host in killed_anywhere(_with_docker, folder, partial(install, checkout=checkout)):
         _uninstall(host)
         assert files_of(host) == before
+
+
+def test_complete_packages_outlive_whatever_is_killed_or_fails_after(folder: Path) -> None:
+    checkout = small_checkout(folder / "checkout")
+    host = host_at(folder / "host")
+    install(host, checkout)
+    venv = host.root / VENV
+    (venv / "complete").touch()
+    (checkout / "enforcer/requirements.lock").write_text("# another\n")
+    venv.rename(venv.with_name("venv.before"))  # killed while the new ones were installed
+    venv.mkdir()
+    no_pip = RecordingRunner({**DEBIAN, f"{venv}/bin/python -m pip": Finished(1, "no network")})
+    with pytest.raises(UnavailableError, match="no network"):
+        install(host_at(host.root, no_pip), checkout)
+    assert (venv / "complete").exists()
+    install(host, checkout)
+    assert not (venv / "complete").exists()
+    assert not venv.with_name("venv.before").exists()
 
 
 def test_one_of_the_hub_too(folder: Path) -> None:
