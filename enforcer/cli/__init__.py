@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Final
+
+from enforcer.errors import UnavailableError
 
 Command = Callable[[Sequence[str]], int]
 
@@ -38,15 +41,23 @@ def main(argv: Sequence[str]) -> int:
         return run(rest)
     except SystemExit as stop:  # argparse's: 0 after --help, 2 for wrong words
         return stop.code if isinstance(stop.code, int) else 2
-    except BrokenPipeError:
-        return _hung_up()
+    except BrokenPipeError:  # `enforcer status | head`: no failure worth a message
+        _say_no_more()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _say_no_more()
+        raise UnavailableError(
+            "output.full",
+            "the answer could not be written: no space is left there",
+            "make room on that disk, or have it written elsewhere",
+        ) from error
 
 
-def _hung_up() -> int:
-    """`enforcer status | head`: nobody reads on, which is no failure worth a message."""
+def _say_no_more() -> None:
+    """Keep the interpreter from complaining when it flushes at the end."""
     import os  # noqa: PLC0415 - the rare path
     import sys  # noqa: PLC0415 - the rare path
 
-    # Or the interpreter would complain when it flushes at the end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
