@@ -283,7 +283,9 @@ async def test_a_ledger_of_the_first_version_is_brought_up_to_date_and_loses_not
 
 @pytest.mark.asyncio
 async def test_what_waited_under_the_tables_old_name_waits_on(path: Path) -> None:
-    waits = Deferred(subject="a", limit="memory_max", wanted=Bytes(1), given=Bytes(2))
+    waits = Deferred(
+        subject="a", limit="memory_max", wanted=Bytes(1), deadline=None, given=Bytes(2)
+    )
     ledger = await SqliteLedger.open(path)
     await ledger.store_waits([waits])
     await ledger.close()
