@@ -12,7 +12,8 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
-from tests.examples import FEW, HURRIED, USUAL
+from tests.examples import FEW, USUAL
+from tests.run import HURRIED
 
 # A slow machine is no failure, and a run that failed must fail again.
 for _name, _examples in (("enforcer", USUAL), (HURRIED, FEW)):

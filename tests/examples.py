@@ -6,8 +6,6 @@ from typing import Final
 
 from hypothesis import settings
 
-HURRIED: Final = "hurried"
-"""The hypothesis profile of `--fast`."""
 USUAL: Final = 100
 FEW: Final = 20
 

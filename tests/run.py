@@ -17,8 +17,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.examples import HURRIED
-
+HURRIED = "hurried"
+"""The hypothesis profile of `--fast`."""
 PURE_TIER = "the pure tier"
 LINT_SECONDS = 300.0
 _ENDING_SECONDS = 30.0

@@ -26,6 +26,7 @@ from enforcer.bootstrap.packages import Machine
 from enforcer.bootstrap.venv import DAEMON_ONLY, Tools, without_packages
 from enforcer.errors import EnforcerError, UnavailableError
 
+CHECKOUT = Path(__file__).parents[2]
 LOCK = """\
 # a comment at the top
 aiohttp==3.14.5 \\
@@ -416,3 +417,16 @@ def test_ctrl_c_becomes_a_sentence_and_exit_code_130() -> None:
 
 def test_a_result_is_passed_on() -> None:
     assert guarded(lambda: 7, "tests", quiet()) == 7
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["tests", "enforcer", "enforcer install", "enforcer uninstall", "enforcer hub-config"],
+)
+def test_it_begins_where_there_is_nothing_but_python(words: str) -> None:
+    nothing_but_python = [sys.executable, "-S", "-m", *words.split(), "--help"]
+    done = subprocess.run(
+        nothing_but_python, cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
