@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from enforcer.__main__ import COMMANDS
+import pytest
+
+from enforcer.__main__ import COMMANDS, main
 from enforcer.metrics import Metrics
 from enforcer.model import AdmissionMode, Usage
 from tests.fakes_operations import FakeOperations
@@ -52,6 +55,20 @@ def test_it_names_no_command_that_there_is_not() -> None:
     typed = re.findall(r"^(?:sudo )?(?:python3 -m )?enforcer ([a-z-]+)", README, re.MULTILINE)
     assert typed
     assert set(typed) <= COMMANDS.keys()
+
+
+def test_its_options_are_the_commands_own(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = README.replace("\\\n", " ")
+    typed = r"(?:^|=)(?:sudo )?(?:python3 -m )?enforcer ([a-z-]+)([^#=\n]*)"
+    shown = 0
+    for command, words in re.findall(typed, lines, re.MULTILINE):
+        with suppress(SystemExit):  # argparse's
+            main([command, "--help"])
+        known = capsys.readouterr().out
+        for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", words):
+            assert re.search(rf"^ +(?:-\w .*)?{option}\b", known, re.MULTILINE), (command, option)
+            shown += 1
+    assert shown > 10
 
 
 def test_the_file_for_an_image_is_there_and_is_what_is_said_of_it() -> None:
