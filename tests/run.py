@@ -44,7 +44,8 @@ and, without --fast, those with a whole hub, with a browser, and with a virtual 
 need is installed with apt. What comes after a step of pytest that failed is left out.
 
 --long adds the tests that take minutes each where the virtual machine is emulated, that is without
-KVM, and those on an older Debian: the whole then takes some hours there, in place of half an hour.
+KVM, and those on an older Debian: the whole then takes some hours there, in place of some twenty
+minutes.
 
 Every other word goes to pytest: -k, -x, --lf, paths, tests/unit/test_x.py::test_y. The linters run
 all the same: they keep caches and take few seconds. When pytest runs all of the unit tests, these
@@ -112,7 +113,7 @@ def parse(argv: Sequence[str]) -> Request:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--fast", action="store_true", help="no virtual machine")
+    parser.add_argument("--fast", action="store_true", help="no hub, browser or virtual machine")
     known, words = parser.parse_known_args(argv)
     paths = [
         word

@@ -144,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="enforcer hub-config",
         description="Write JupyterHub's configuration, with comments. On a terminal, ask for what"
-        " no flag says. A configuration that is there is never written over.",
+        " no flag says. One that is there is kept, and the new one put beside it as .new, unless"
+        " --force is given.",
         epilog="Tokens that it names are made beside the hub's state, unless they are there.",
         allow_abbrev=False,
     )

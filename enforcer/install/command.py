@@ -98,7 +98,12 @@ def _uninstall_parser() -> argparse.ArgumentParser:
         " until they end. The configuration and the ledger stay, unless --purge is given.",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
-    parser.add_argument("--purge", action="store_true", help="remove configuration and ledger too")
+    parser.add_argument(
+        "--purge",
+        action="store_true",
+        help="remove configuration and ledger too, and what the hub has of either if the"
+        " installer wrote its configuration; also later, when all else is gone",
+    )
     return parser
 
 

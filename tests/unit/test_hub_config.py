@@ -306,6 +306,15 @@ def test_wrong_words_have_their_exit_code(words: Sequence[str], code: int) -> No
     assert raised.value.code == code
 
 
+def test_what_becomes_of_a_configuration_that_is_there_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        enforcer(["hub-config", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the new one put beside it as .new, unless --force is given" in said
+
+
 def test_a_mistake_is_an_exit_code_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert enforcer(["hub-config", "--defaults", "-o", "-", "--hub-ip", "nowhere"]) == 1
     assert "'nowhere' is no address" in capsys.readouterr().err

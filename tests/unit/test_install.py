@@ -377,6 +377,16 @@ def test_purged_at_once_nothing_is_left_but_a_hub_that_was_configured_by_somebod
     }
 
 
+def test_what_a_purge_takes_of_the_hub_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["uninstall", "--help"], host_at(tmp_path))
+    assert "the hub has of either if the installer wrote" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 # --- the hub, where it is wanted ---
 
 HUBS = ("jupyterhub.service", "jupyterhub-proxy.service", "enforcer-pages.service")
