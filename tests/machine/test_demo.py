@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,18 @@ from enforcer.client import Client
 CHECKOUT = Path(__file__).parents[2]
 UP_SECONDS = 1200.0
 """The first start builds the machine."""
+SHOWN_SECONDS = 300.0
 DOWN_SECONDS = 60.0
+_SHOWN = (
+    r"^ *ada's server .* 0\.\d+.* 100%",  # held back by her quota
+    r"^ *bob's server .* [1-9]\d*$",  # killed at his limit
+    r"^ *carol's server ",
+    r"^ *dave's server ",
+    r"^ *erin's server .* 0\.75 .* 320M ",  # with a guarantee of both
+    r"capped for now",
+    r"put back to",
+)
+"""What the live picture comes to show, some of it for a moment only."""
 
 
 def test_every_promise_is_kept_on_the_kernels_own_files() -> None:
@@ -48,6 +59,8 @@ def test_it_is_live_while_it_runs_and_leaves_nothing_behind(ended_by: signal.Sig
         assert _asked(demo.socket)
         with urllib.request.urlopen(demo.metrics, timeout=20) as answer:  # noqa: S310 - our http
             assert b"enforcer_build_info" in answer.read()
+        if ended_by is signal.SIGINT:  # whoever watches until then sees it all
+            demo.read_until(_SHOWN)
         demo.process.send_signal(ended_by)
         code = demo.process.wait(DOWN_SECONDS)
         if ended_by is signal.SIGKILL:
@@ -68,6 +81,17 @@ class Demo:
         self.socket = Path(_found(r"--unix-socket (\S+)", text))
         self.metrics = _found(r"curl (http://127\S+)", text)
         self._machines = machines
+
+    def read_until(self, patterns: Sequence[str]) -> None:
+        """Read what it prints until all of these were in it."""
+        assert self.process.stdout is not None
+        deadline, text = time.monotonic() + SHOWN_SECONDS, ""
+        for line in self.process.stdout:
+            text += line
+            if all(re.search(one, text, re.MULTILINE) for one in patterns):
+                return
+            assert time.monotonic() < deadline, text
+        raise AssertionError(text)
 
     def wait_gone(self) -> None:
         """Wait until no process of the machine is left."""

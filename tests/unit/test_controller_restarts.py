@@ -26,7 +26,7 @@ from tests.unit.worlds import lease
 pytestmark = pytest.mark.asyncio
 
 
-async def test_a_daemon_killed_at_any_moment_agrees_with_the_world_again() -> None:
+async def test_a_daemon_that_starts_anew_agrees_with_the_world_again() -> None:
     lab = Lab()
     async with lab.running() as controller:
         lease, _ = await controller.claim(TINY)

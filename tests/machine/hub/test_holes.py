@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from enforcer.install.hub import UNITS
 from tests.machine.hub.hublab import HubLab
 from tests.machine.hub.web import Answer, Browser
 
@@ -50,6 +51,13 @@ def test_a_start_by_rest_without_options_has_limits_the_right_home_and_the_share
     assert hub.guest.run("stat -c %u /home/u04/mine").stdout.strip() == uid
     hub.stopped("u04")
     hub.check_nothing_of("u04")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_hubs_units_are_right(unit: str, hub: HubLab) -> None:
+    judged = hub.guest.run(["systemd-analyze", "verify", "--man=no", unit], check=False)
+    assert judged.code == 0, judged.stderr
+    assert not [line for line in judged.stderr.splitlines() if unit in line]
 
 
 def test_the_labs_own_settings_hold_but_none_of_them_lifts_a_limit(hub: HubLab) -> None:
