@@ -346,12 +346,13 @@ class Loop:
             )
         observed = self._observe_path(lease)
         decision = self._decider.placement(lease, observed, self._given(observed))
+        if lease.unit not in self._leaves:
+            # if its lease ends before a tick sees the leaf, its user's total still holds
+            self._leaves = [*self._leaves, lease.unit]
         await self.actor.place(decision.actions, observed)
         there = self._limits_now(lease, decision.desired.slices)
         check_placed(lease, decision.desired.slices, there, decision.deferred)
         self._placed.update(decision.desired.slices)
-        # if its lease ends before a tick sees the leaf, its user's total still holds
-        self._leaves = [*self._leaves, lease.unit]
 
     def _observe_path(self, lease: Lease) -> Observed:
         """Read the slices on a lease's path, and no other: it costs the same with many leases.

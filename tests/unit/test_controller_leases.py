@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
 
 from enforcer.api.replies import placement_reply
-from enforcer.errors import ConflictError, EnforcerError
+from enforcer.errors import ConflictError, EnforcerError, UnavailableError
 from enforcer.model import Claim, EndReason, LeaseState, Resize, Usage
 from enforcer.names import ROOT, WORKLOAD, ancestors, lease_slice, profile_slice, user_slice
 from enforcer.quantities import GIB, Bytes, Cpus
@@ -79,6 +80,33 @@ async def test_a_lease_that_ends_before_a_tick_saw_its_leaf_lifts_no_limit_of_it
         await controller.tick()
         after = lab.limits(user_slice("Tiny", "ann"))
         assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
+
+
+async def test_nor_does_one_whose_leaf_was_made_and_not_found_as_promised() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        claim = asyncio.create_task(controller.claim(TINY))
+        while lab.world.kernel.slice(LEAF) is None:  # noqa: ASYNC110 - it sets no event
+            await asyncio.sleep(0)
+        lab.world.kernel.write(LEAF, "tasks_max", 7)
+        with pytest.raises(UnavailableError, match="tasks_max is 7"):
+            await claim
+        before = lab.limits(user_slice("Tiny", "ann"))
+        assert before.memory_max == 40 * GIB + KERNELS_OWN
+        await controller.tick()
+        after = lab.limits(user_slice("Tiny", "ann"))
+        assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
+
+
+async def test_the_same_claim_any_number_of_times_is_remembered_once() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        await placed(lab, controller)
+        before = _most_times_in_a_list(LEAF)
+        for _ in range(5):
+            await controller.claim(TINY)
+            await controller.tick()
+        assert _most_times_in_a_list(LEAF) <= before
 
 
 async def test_no_floor_is_lowered_for_a_new_lease_before_the_old_leaf_has_none() -> None:
@@ -189,3 +217,9 @@ async def test_a_lowered_limit_waits_until_usage_allows() -> None:
         lab.world.kernel.set_usage(LEAF, Usage(memory_current=Bytes(GIB // 2)))
         await controller.tick()
         assert lab.limits(LEAF).memory_max == GIB
+
+
+def _most_times_in_a_list(word: str) -> int:
+    gc.collect()
+    lists = (one for one in gc.get_objects() if type(one) is list)
+    return max(sum(type(each) is str and each == word for each in one) for one in lists)
