@@ -7,7 +7,16 @@ from typing import Final
 
 from enforcer.containers import container_reports, desired_containers, engine_reports
 from enforcer.excess import excess_reports
-from enforcer.model import Cgroup, Config, Desired, DesiredSlice, Lease, Limits, Observed
+from enforcer.model import (
+    DEFAULT_IO_WEIGHT,
+    Cgroup,
+    Config,
+    Desired,
+    DesiredSlice,
+    Lease,
+    Limits,
+    Observed,
+)
 from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, ancestors
 from enforcer.quantities import Bytes, Cpus
 from enforcer.shares import CALM, Contention, weights
@@ -15,7 +24,6 @@ from enforcer.slices import World, pages_of, quota_of, slice_tree
 from enforcer.tree import Totals
 
 _MAX_WEIGHT: Final = 10_000
-_DEFAULT_IO_WEIGHT: Final = 100
 
 
 def desired(
@@ -117,8 +125,8 @@ def _left_over(there: Cgroup | None) -> int | None:
 
     None where it has that: nothing need be set, and many kernels have no such weight.
     """
-    other = there is not None and there.limits.io_weight not in {None, _DEFAULT_IO_WEIGHT}
-    return _DEFAULT_IO_WEIGHT if other else None
+    other = there is not None and there.limits.io_weight not in {None, DEFAULT_IO_WEIGHT}
+    return DEFAULT_IO_WEIGHT if other else None
 
 
 def _with_limits(

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from enforcer.easing import Eased, Easing, Known, ease
 from enforcer.model import (
+    DEFAULT_IO_WEIGHT,
     Action,
     Cause,
     Cgroup,
@@ -185,11 +186,17 @@ def _shrinks(name: str, wanted: Limits, kernel: Limits) -> bool:
 
 def _cause(unit: UnitName, name: str, kernel: Limits, known: Known) -> Cause:
     last = known.slices.get(unit)
-    if last is not None and getattr(last, name) != getattr(kernel, name):
+    if last is not None and _shown(name, last) != _shown(name, kernel):
         return Cause.DRIFT
     if name == "cpu_quota" and unit in known.capped:
         return Cause.SHARE
     return Cause.CHANGED
+
+
+def _shown(name: str, limits: Limits) -> object:
+    """Return a limit as the kernel shows it: an I/O weight too where none was given."""
+    value: object = getattr(limits, name)
+    return DEFAULT_IO_WEIGHT if name == "io_weight" and value is None else value
 
 
 def _removable(desired: Desired, there: Mapping[UnitName, Cgroup]) -> Iterable[UnitName]:

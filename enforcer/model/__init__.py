@@ -34,6 +34,7 @@ from enforcer.model.desired import (
     UpdateContainer,
 )
 from enforcer.model.kernel import (
+    DEFAULT_IO_WEIGHT,
     PERIOD_USEC,
     Cgroup,
     Container,
@@ -68,6 +69,7 @@ from enforcer.model.published import (
 )
 
 __all__ = [
+    "DEFAULT_IO_WEIGHT",
     "LARGEST_PROFILE",
     "LEASE_LABEL",
     "NEVER_RAN",

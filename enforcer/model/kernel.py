@@ -14,6 +14,9 @@ from enforcer.quantities import Bytes, Cpus
 PERIOD_USEC: Final = 100_000
 """How often a CPU quota begins anew: the kernel's, systemd's and Docker's own number."""
 
+DEFAULT_IO_WEIGHT: Final = 100
+"""What a cgroup has in the kernel while nobody says otherwise, where there are I/O weights."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

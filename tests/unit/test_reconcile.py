@@ -292,6 +292,14 @@ def test_an_io_weight_counts_only_where_both_sides_know_one() -> None:
     assert act(plain, _bent(plain, ALICE.unit, io_weight=100)) == ()
 
 
+@pytest.mark.parametrize(("there", "cause"), [(100, Cause.CHANGED), (500, Cause.DRIFT)])
+def test_the_kernels_own_io_weight_is_nobodys_doing(there: int, cause: Cause) -> None:
+    plain = wish(ALICE)
+    weighed = wish(ALICE, of=config(replace(CONFIG.profiles["small"], io_weight=300)))
+    actions = act(weighed, _bent(weighed, ALICE.unit, io_weight=there), known_of(plain))
+    assert fields(actions) == [(ALICE.unit, ("io_weight",), cause)]
+
+
 def test_a_leaf_that_may_go_is_removed_once_it_is_empty() -> None:
     wanted = replace(wish(), removable=frozenset({ALICE.unit, lease("never").unit}))
     there = (*as_desired(wanted), *as_desired(wish(ALICE))[-1:])
