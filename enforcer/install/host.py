@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from enforcer.bootstrap import Console, Finished, Runner, SystemRunner
 from enforcer.bootstrap.commands import Command
-from enforcer.errors import UnavailableError
+from enforcer.errors import InvalidError, UnavailableError
 from enforcer.hubconfig import bridge_address
 from enforcer.install.files import VENV, ManagedFile, digest
 from enforcer.names import FIXED
@@ -165,11 +165,19 @@ class Host:
         self._put(_MANIFEST, (json.dumps(record, indent=1) + "\n").encode(), 0o600)
 
     def read_docker_config(self) -> str | None:
-        """daemon.json's text, None where there is none."""
+        """daemon.json's text, None where there is none.
+
+        Raises:
+            InvalidError: ``docker.config-invalid``: it is not UTF-8.
+        """
         return self._read(_DOCKER_CONFIG)
 
     def read_docker_backup(self) -> str | None:
-        """The text of the daemon.json that was there before ours, None where there is none."""
+        """The text of the daemon.json that was there before ours, None where there is none.
+
+        Raises:
+            InvalidError: as `read_docker_config`.
+        """
         return self._read(_DOCKER_BACKUP)
 
     def write_docker_config(self, text: str) -> None:
@@ -211,6 +219,12 @@ class Host:
             return (self.root / path).read_bytes().decode()  # word for word, ends of lines too
         except FileNotFoundError:
             return None
+        except UnicodeDecodeError as error:
+            raise InvalidError(
+                "docker.config-invalid",
+                f"/{path} is not UTF-8: {error.reason} at byte {error.start}",
+                "write it in UTF-8, or move it away",
+            ) from error
 
     def _put(self, path: PurePosixPath, content: bytes, mode: int) -> None:
         if not self.dry:

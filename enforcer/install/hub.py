@@ -163,7 +163,8 @@ def grant_rights(host: Host, manifest: Manifest) -> tuple[Manifest, str]:
     path = host.root / CONFIGURATION
     if host.dry and not path.exists():
         return manifest, ""  # it would be the example by now, and be changed
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    # what is no UTF-8 is no example of ours either
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if set(HUB_USERS) <= _hub_users(text):
         return manifest, ""
     name = str(CONFIGURATION)

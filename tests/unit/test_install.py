@@ -139,6 +139,19 @@ def test_a_daemon_json_that_is_none_is_refused_with_its_name(text: str) -> None:
         engine.merge(text)
 
 
+@pytest.mark.parametrize("name", ["daemon.json", "daemon.json.before-enforcer"])
+def test_a_daemon_json_that_is_not_utf_8_is_refused_with_its_name(
+    tmp_path: Path, name: str
+) -> None:
+    host, checkout = host_at(tmp_path / "host"), small_checkout(tmp_path / "checkout")
+    install(host, checkout)
+    (host.root / "etc/docker" / name).write_bytes('{"proxies": "Müller"}'.encode("latin-1"))
+    with pytest.raises(InvalidError, match=rf"/etc/docker/{name} is not UTF-8: .* at byte 14"):
+        main(["uninstall"], host)
+    (host.root / "etc/docker" / name).unlink()
+    assert main(["uninstall"], host) == 0
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runner = RecordingRunner()
     host = host_at(tmp_path, runner, dry=True)
@@ -464,6 +477,14 @@ def test_a_configuration_of_the_admins_is_left_alone_and_what_to_add_is_told(
     assert text == mine
     assert 'hub_users = ["jupyterhub", "enforcer-pages"]' in todo
     assert "enforcer reload" in todo
+
+
+def test_one_that_is_not_utf_8_is_the_admins_too(tmp_path: Path) -> None:
+    path = tmp_path / CONFIGURATION
+    path.parent.mkdir(parents=True)
+    path.write_bytes("# Müller\n".encode("latin-1"))
+    _, todo = hub.grant_rights(host_at(tmp_path, RecordingRunner()), Manifest())
+    assert "is yours" in todo
 
 
 def test_the_spawners_entry_point_is_found_where_the_packages_lie(tmp_path: Path) -> None:
