@@ -122,7 +122,7 @@ def test_after_settling_everybody_gets_their_guarantee_and_no_quota_lies_idle(
     least = MIN_QUOTA / CORE * len(one.loads)
     for held in one.leases:
         due = min(held.grant.cpu_guarantee / CORE, _wanted(one)[held.unit])
-        assert _mean(watched, held.unit) >= 0.95 * due - least
+        assert _mean(watched, held.unit) >= due - least
     # on a machine that the host keeps busy, idle threads cannot be told from hindered ones
     if one.host.threads == 0 or all(load.duty == 1.0 for load in one.loads.values()):
         assert _mean(watched, WORKLOAD) >= 0.95 * min(_best(one), _alone(one))
