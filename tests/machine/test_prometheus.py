@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any, Final
 from urllib.parse import quote
 
+from enforcer.api.types import LeaseReply
 from enforcer.model import Claim
+from enforcer.names import ROOT, UnitName, cgroup_path, profile_slice
 from enforcer.quantities import CORE, MIB, Bytes, Cpus
-from tests.machine.lab import Lab, until
+from tests.machine.lab import CGROUPS, Lab, until
 
 _CONFIG: Final = """\
 global: {scrape_interval: 1s}
@@ -16,6 +19,14 @@ scrape_configs:
 - job_name: enforcer
   static_configs: [{targets: ["127.0.0.1:9753"]}]
 """
+_GROW: Final = "held = []\nwhile True: held.append(b'x' * (1 << 20))"
+_COUNTED: Final = (
+    ("cpu_seconds_total", "cpu.stat", "usage_usec", 1e6),
+    ("cpu_throttled_seconds_total", "cpu.stat", "throttled_usec", 1e6),
+    ("cpu_throttled_periods_total", "cpu.stat", "nr_throttled", 1),
+    ("oom_kills_total", "memory.events", "oom_kill", 1),
+)
+"""Metric, the kernel's file, its key, and how many of its units make one of the metric's."""
 _NAME: Final = 'a"\\b\nc'.replace("\n", "-")
 
 
@@ -48,6 +59,42 @@ def test_prometheus_scrapes_and_has_the_kernels_numbers(lab: Lab) -> None:
     # two scrapes may fall between the same two ticks
     until(lambda: float(_query(lab, "increase(enforcer_ticks_total[1m])") or 0) > 0)
     assert _query(lab, "enforcer_docker_up") == "1"
+    _check_what_runs(lab, lease)
+
+
+def _check_what_runs(lab: Lab, lease: LeaseReply) -> None:
+    """Held back, killed, and changed by somebody else: each is counted as the kernel counts it."""
+    lab.spin(lease.unit, 2)
+    lab.guest.run("sleep 3")
+    lab.rest()
+    container = lease.container_id or ""
+    lab.guest.run(f"docker exec {container} python3 -c {shlex.quote(_GROW)}", check=False)
+    path = f"{CGROUPS}/{cgroup_path(UnitName(lease.unit))}"
+    lab.guest.run(f"echo max > {shlex.quote(path)}/pids.max")
+    until(lambda: lab.read(lease.unit, "pids.max") != "max")
+    leaf = f"{{user={json.dumps(_NAME)}}}"
+    profile, whole = '{profile="Small"}', '{part="all"}'
+    units = {leaf: lease.unit, profile: profile_slice("Small"), whole: ROOT}
+    for labels, unit in units.items():
+        level = {leaf: "lease", profile: "profile", whole: "tree"}[labels]
+        for name, file, key, scale in _COUNTED:
+            series = f"enforcer_{level}_{name}{labels}"
+            until(lambda: _is(lab, series, lab.event(unit, key, file) / scale))  # noqa: B023 # called here
+    for name, file, key, scale in _COUNTED:
+        assert lab.event(lease.unit, key, file) / scale > 0, name
+    waited = lab.read(lease.unit, "cpu.pressure").split("total=")[1].split()[0]
+    assert int(waited) > 0
+    until(lambda: _is(lab, f"enforcer_lease_cpu_pressure_seconds_total{leaf}", int(waited) / 1e6))
+    peak = lab.number(lease.unit, "memory.peak") or 0
+    assert _is(lab, f"enforcer_lease_memory_peak_bytes{leaf}", peak)
+    assert _query(lab, 'enforcer_admission_decisions_total{outcome="admitted"}') == "1"
+    until(lambda: _query(lab, 'enforcer_drift_found_total{field="tasks_max"}') == "1")
+    assert _query(lab, "enforcer_drift_repair_seconds_count") == "1"
+
+
+def _is(lab: Lab, series: str, wanted: float) -> bool:
+    found = _query(lab, series)
+    return found is not None and abs(float(found) - wanted) <= 0.01 * wanted
 
 
 def _up(lab: Lab) -> bool:
