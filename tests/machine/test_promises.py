@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from enforcer import machine
-from enforcer.api.types import LeaseReply
+from enforcer.api.types import LeaseReply, ReceiptReply
+from enforcer.errors import EnforcerError
 from enforcer.model import Claim, EndReason, Hold, LeaseState
 from enforcer.names import ENGINE, UnitName, cgroup_path, profile_slice, user_slice
 from enforcer.quantities import MIB, Bytes, Cpus
@@ -106,6 +107,30 @@ def test_a_limit_somebody_raised_and_outgrew_is_reported_and_put_back_without_a_
     assert lab.event(lease.unit, "oom_kill") == 0
     assert lab.read(lease.unit, "cgroup.events").startswith("populated 1")
     assert lab.client.lease(lease.id).state is LeaseState.BOUND
+
+
+def test_a_receipt_says_what_the_kernel_has_counted(lab: Lab) -> None:
+    begun = float(lab.guest.run("date +%s.%N").stdout)
+    lease = lab.place(_claim("ann", "Small"))
+    lab.spin(lease.unit, 2)
+    lab.guest.run("sleep 3")
+    lab.rest()
+    until(lambda: lab.event(lease.unit, "nr_throttled", "cpu.stat") > 0)
+    peak = lab.number(lease.unit, "memory.peak") or 0
+    used, held_back = (
+        lab.event(lease.unit, name, "cpu.stat") / 1e6 for name in ("usage_usec", "throttled_usec")
+    )
+    lab.docker(f"rm --force {lease.container_id}")
+    until(lambda: bool(lab.client.receipts("ann")))
+    ended = float(lab.guest.run("date +%s.%N").stdout)
+    (receipt,) = lab.client.receipts("ann")
+    assert begun <= receipt.started_at < receipt.ended_at <= ended
+    assert used <= receipt.cpu_seconds <= used + 1  # what it took to end it
+    assert 0 < held_back <= receipt.throttled_seconds <= held_back + 2
+    assert peak <= receipt.memory_peak <= peak + 16 * MIB
+    assert (receipt.oom_kills, receipt.mem_limit) == (0, 256 * MIB)
+    lab.guest.run("systemctl kill --signal=KILL enforcer.service")
+    until(lambda: _receipts(lab) == (receipt,), 60)
 
 
 @pytest.mark.long
@@ -254,6 +279,14 @@ def test_a_profiles_weight_reaches_the_disks_scheduler(lab: Lab) -> None:
     until(lambda: _weights(lab, wanted, "io.weight") == wanted)
     assert (leaves[0], "io_weight") in [one[:2] for one in repairs(lab)]
     assert _weights(lab, [ENGINE], "io.weight") == {ENGINE: 100}
+
+
+def _receipts(lab: Lab) -> Sequence[ReceiptReply]:
+    """Return Ann's, none while no daemon answers."""
+    try:
+        return lab.client.receipts("ann")
+    except EnforcerError:
+        return ()
 
 
 def _claim(
