@@ -124,7 +124,8 @@ class Actor:
                     self.known[unit] = for_now
         for gone_unit in self.known.keys() - observed.cgroups.keys() - desired.slices.keys():
             del self.known[gone_unit]
-        self._learn_containers(desired, eased, observed.containers or {})
+        if observed.containers is not None:  # while Docker is silent, they may all be there
+            self._learn_containers(desired, eased, observed.containers)
 
     def _learn_containers(
         self, desired: Desired, eased: Desired, there: Mapping[str, Container]

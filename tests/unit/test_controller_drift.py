@@ -117,6 +117,23 @@ async def test_a_container_somebody_updated_is_mended_through_docker() -> None:
         assert told == [("cpu", "8 cores", "1 core"), ("memory", "9 GiB", "2 GiB")]
 
 
+async def test_what_somebody_changed_while_docker_was_silent_is_drift_once_it_answers() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        _, container = await placed(lab, controller)
+        lab.world.docker.trouble.fail()
+        lab.world.docker.restart()
+        await until(lambda: not controller.published().docker_ok)
+        scope = lab.world.cgroups.scopes[container]
+        lab.world.kernel.write_scope(container, replace(scope.limits, memory=Bytes(9 * GIB)))
+        lab.world.docker.trouble.recover()
+        lab.world.docker.restart()
+        await until(lambda: bool(controller.published().repairs))
+        told = [(one.what, one.found, one.wanted) for one in controller.published().repairs]
+        assert told == [("memory", "9 GiB", "2 GiB")]
+        assert scope.limits.memory == 2 * GIB
+
+
 @pytest.mark.parametrize(
     ("narrow", "told"),
     [
