@@ -216,8 +216,11 @@ class Keeper:
         )
 
     def running(self, lease_ids: Iterable[str]) -> None:
-        """Note that these leases' containers were seen running by this daemon."""
-        self._seen_running.update(lease_ids)
+        """Note that these leases' containers were seen running by this daemon.
+
+        What is no lease's id is not kept: a label may say anything.
+        """
+        self._seen_running.update({lease.id for lease in self.book.leases}.intersection(lease_ids))
 
     def released_at(self, unit: UnitName) -> float | None:
         """Return when this daemon last released a lease of a leaf, in Unix seconds.

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from enforcer.adapters.fakes.docker import Wanted
 from enforcer.api.replies import placement_reply
 from enforcer.errors import ConflictError, EnforcerError, UnavailableError
 from enforcer.model import Claim, EndReason, LeaseState, Resize, Usage
@@ -107,6 +108,20 @@ async def test_the_same_claim_any_number_of_times_is_remembered_once() -> None:
             await controller.claim(TINY)
             await controller.tick()
         assert _most_times_in_a_list(LEAF) <= before
+
+
+async def test_a_label_that_names_no_lease_is_not_remembered() -> None:
+    lab, made_up = Lab(), f"{7:032x}"
+    async with lab.running() as controller:
+        lease, bound = await placed(lab, controller)
+        other = lab.world.docker.run("other", Wanted(lease_id=made_up))
+        await controller.release(lease.id, EndReason.STOPPED)
+        await until(lambda: other in (controller.published().observed.containers or {}))
+        for container in (bound, other):
+            lab.world.docker.remove(container)
+        await until(lambda: not controller.published().observed.containers)
+        sets = [one for one in gc.get_objects() if type(one) is set]
+        assert not [one for one in sets if made_up in one or lease.id in one]
 
 
 async def test_no_floor_is_lowered_for_a_new_lease_before_the_old_leaf_has_none() -> None:
