@@ -27,6 +27,7 @@ max_preallocate = {{ cpu_guarantee = 0.1, mem_guarantee = "96 MiB" }}
 _BOB: Final = """
 [user_profiles.bob]
 allowed_resources = ["Small", "Shared"]
+cpu_total = 1.3
 mem_total = "640 MiB"
 """
 _ABSOLUTE: Final = _BASE.replace(
