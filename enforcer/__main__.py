@@ -82,8 +82,9 @@ def _run(words: list[str]) -> int:
     command = words[0]
     if command == "hub-config":
         from enforcer import hubconfig
+        from enforcer.bootstrap import answered
 
-        return hubconfig.main(words[1:])
+        return answered(lambda: hubconfig.main(words[1:]))
     if command in STDLIB_COMMANDS:
         from enforcer import install
 

@@ -7,7 +7,7 @@ interrupted and started again, and two at once are safe.
 from __future__ import annotations
 
 from enforcer.bootstrap.commands import Finished, Runner, SystemRunner
-from enforcer.bootstrap.console import Console, guarded
+from enforcer.bootstrap.console import Console, answered, guarded
 from enforcer.bootstrap.packages import ensure_packages
 from enforcer.bootstrap.venv import DAEMON_ONLY, ensure_venv, reexec_in
 
@@ -17,6 +17,7 @@ __all__ = [
     "Finished",
     "Runner",
     "SystemRunner",
+    "answered",
     "ensure_packages",
     "ensure_venv",
     "guarded",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from enforcer.errors import EnforcerError
+from enforcer.errors import EnforcerError, UnavailableError
 
 QUIET_SECONDS = 2.0
 """What is over sooner than this needs no progress."""
@@ -100,3 +102,32 @@ def guarded(main: Callable[[], int], program: str, console: Console | None = Non
     except KeyboardInterrupt:
         console.say(f"{program}: interrupted; start it again and it goes on from where it can")
         return EXIT_INTERRUPTED
+
+
+def answered(main: Callable[[], int]) -> int:
+    """Run what answers on standard output, until that is out; its exit code, 1 if nobody reads on.
+
+    Raises:
+        UnavailableError: ``output.full``.
+    """
+    try:
+        code = main()
+        print(end="", flush=True)
+    except BrokenPipeError:  # `enforcer status | head`: no failure worth a message
+        _say_no_more()
+        return EXIT_FAILED
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _say_no_more()
+        raise UnavailableError(
+            "output.full",
+            "the answer could not be written: no space is left there",
+            "make room on that disk, or have it written elsewhere",
+        ) from error
+    return code
+
+
+def _say_no_more() -> None:
+    """Keep the interpreter from complaining when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
-from enforcer.errors import UnavailableError
+from enforcer.bootstrap import answered
 
 Command = Callable[[Sequence[str]], int]
 
@@ -37,27 +36,11 @@ def main(argv: Sequence[str]) -> int:
     # Only what the command needs is imported: `status` has no use for the whole daemon.
     module, function = _PLACES[command]
     run: Command = getattr(import_module(f"enforcer.cli.{module}"), function)
+    return answered(lambda: _parsed(run, rest))
+
+
+def _parsed(run: Command, words: Sequence[str]) -> int:
     try:
-        return run(rest)
+        return run(words)
     except SystemExit as stop:  # argparse's: 0 after --help, 2 for wrong words
         return stop.code if isinstance(stop.code, int) else 2
-    except BrokenPipeError:  # `enforcer status | head`: no failure worth a message
-        _say_no_more()
-        return 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _say_no_more()
-        raise UnavailableError(
-            "output.full",
-            "the answer could not be written: no space is left there",
-            "make room on that disk, or have it written elsewhere",
-        ) from error
-
-
-def _say_no_more() -> None:
-    """Keep the interpreter from complaining when it flushes at the end."""
-    import os  # noqa: PLC0415 - the rare path
-    import sys  # noqa: PLC0415 - the rare path
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
