@@ -33,6 +33,8 @@ class Publisher:
         """Finished lease → Unix seconds at which it was missed, and its user."""
         self._rates: Mapping[UnitName, Sample] = {}
         self._rates_at = 0.0
+        self._previous: Observed | None = None
+        """The snapshot that the rates began with."""
         self._sampler = Sampler()
         self._picture: Published | None = None
         self._stats = TickStats()
@@ -73,6 +75,7 @@ class Publisher:
         if decision.rated:
             rates = self._sampler.take(decision.base, observed, leases, keeper.accounts)
             self._rates, self._rates_at = rates, observed.at
+            self._previous = decision.base
             seconds_kept = config.daemon.history_seconds
             # one before the first interval, and one more: the clock may be slewed meanwhile
             self._history.keep_last(seconds_kept, ceil(seconds_kept / rates_after(config)) + 2)
@@ -91,7 +94,7 @@ class Publisher:
         self._picture = Published(
             config=config,
             observed=observed,
-            previous=decision.base,
+            previous=self._previous,
             desired=decision.desired,
             leases=leases,
             rates=self._rates,

@@ -137,7 +137,8 @@ class Published:
     """What metrics, status and history are made of: the last tick's whole picture.
 
     rates: unit → its last Sample, for every slice, over the tick that ended at rates_at (Unix
-    seconds). previous is the snapshot before, None at first.
+    seconds). previous: the snapshot that this tick began with, None at first. Of one that an event
+    brings about a moment later it is the same: over a moment no share of time can be told.
     """
 
     config: Config
