@@ -41,6 +41,8 @@ class CgroupTree:
         self._is_news = is_news
         self._inotify = _open_inotify()
         self._complete = False
+        self._complained = False
+        """Said that something cannot be watched, since all could be."""
         self._watches: dict[int, str] = {}
         self._directories: dict[str, int | None] = {}
         self.slices: dict[UnitName, str] = {}
@@ -98,6 +100,7 @@ class CgroupTree:
         self.slices.clear()
         self.scopes.clear()
         self._scan("")
+        self._complained &= not self._complete
         self.stale.update(self._directories)
         self.gone.update(before.difference(self._directories))
 
@@ -127,8 +130,9 @@ class CgroupTree:
                     _STRUCTURE | Mask.MODIFY if scope or ours else _STRUCTURE,
                 )
             except OSError as error:
-                log.warning("cannot watch %s, so every tick walks the tree: %s", path, error)
-                self._complete = False
+                if not self._complained:
+                    log.warning("cannot watch %s, so every tick walks the tree: %s", path, error)
+                self._complete, self._complained = False, True
                 watch = None
             else:
                 if watch is None:
