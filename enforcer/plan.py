@@ -24,11 +24,11 @@ from enforcer.model import (
     Rights,
     Sample,
 )
-from enforcer.names import UnitName, ancestors, user_slice
-from enforcer.quantities import Bytes, Cpus, format_bytes, format_cpus
+from enforcer.names import UnitName
+from enforcer.quantities import Cpus, format_bytes, format_cpus
 from enforcer.regrant import regrant
 from enforcer.room import Amount, guarantees
-from enforcer.slices import KERNELS_OWN, pages_of, quota_of
+from enforcer.slices import pages_of, quota_of, totals_in_force
 from enforcer.tree import Totals, totals_of
 
 RightsOf = Callable[[Claim], Rights]
@@ -72,7 +72,7 @@ def plan(
     terms = Terms(config=after, rights_of=rights_of_after, containers=others)
     regranted = regrant(Book(live), terms).book.leases
     new_totals = totals_of(regranted, rights_of_after)
-    in_force = _totals_in_force(live, observed)
+    in_force = totals_in_force(live, observed.cgroups)
     old_totals = {**new_totals, **in_force}
     old = desired(before, live, observed, totals=old_totals)
     new = desired(after, regranted, observed, totals=new_totals)
@@ -87,21 +87,6 @@ def plan(
         ),
         *_later_changes(before.daemon, after.daemon),
     )
-
-
-def _totals_in_force(leases: Iterable[Lease], observed: Observed) -> Totals:
-    totals: dict[str, tuple[Cpus, Bytes]] = {}
-    for lease in leases:
-        cgroup = observed.cgroups.get(user_slice(lease.profile, lease.user))
-        if cgroup is not None:
-            cpu, memory = cgroup.limits.cpu_quota, cgroup.limits.memory_max
-            if cpu is not None and memory is not None:
-                above = (observed.cgroups.get(level) for level in ancestors(cgroup.unit))
-                if memory not in {level.limits.memory_max for level in above if level}:
-                    memory = Bytes(max(0, memory - KERNELS_OWN))
-                known = totals.get(lease.user, (cpu, memory))
-                totals[lease.user] = (max(cpu, known[0]), max(memory, known[1]))
-    return totals
 
 
 def _slice_changes(

@@ -207,6 +207,22 @@ def _user_limits(world: World, lease: Lease) -> Limits:
     )
 
 
+def totals_in_force(leases: Iterable[Lease], cgroups: Mapping[UnitName, Cgroup]) -> Totals:
+    """Return the totals of these leases' users as the kernel has them, on the users' slices."""
+    totals: dict[str, tuple[Cpus, Bytes]] = {}
+    for lease in leases:
+        cgroup = cgroups.get(user_slice(lease.profile, lease.user))
+        if cgroup is not None:
+            cpu, memory = cgroup.limits.cpu_quota, cgroup.limits.memory_max
+            if cpu is not None and memory is not None:
+                above = (cgroups.get(level) for level in ancestors(cgroup.unit))
+                if memory not in {level.limits.memory_max for level in above if level}:
+                    memory = Bytes(max(0, memory - KERNELS_OWN))
+                known = totals.get(lease.user, (cpu, memory))
+                totals[lease.user] = (max(cpu, known[0]), max(memory, known[1]))
+    return totals
+
+
 def _user_memory(world: World, lease: Lease) -> Bytes | None:
     """Return what all of a user's leases in a profile may use together."""
     own = world.totals[lease.user][1] if lease.user in world.totals else None

@@ -35,6 +35,7 @@ from enforcer.model import (
 )
 from enforcer.names import UnitName, ancestors
 from enforcer.regrant import regrant
+from enforcer.slices import totals_in_force
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Loop:
         self.config = await self.keeper.recover(self.config)
         self._decider.recall(await self.keeper.recover_waits())
         self._uncut = set(self.keeper.users())
-        await self.rights.learn(self._uncut)
+        await self._recall_totals()
         await self._cut_to_config()
         await self.tick()
         self._tasks = [
@@ -97,6 +98,14 @@ class Loop:
         ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
+
+    async def _recall_totals(self) -> None:
+        """Have the totals that are in force hold until the host has told: a start lifts none."""
+        there = self.world.kernel.slices()
+        self._leaves = [unit for unit in there if is_leaf(unit)]
+        ended = self.keeper.kept(self._leaves)
+        self.rights.totals = totals_in_force((*self.keeper.book.live, *ended), there)
+        await self.rights.learn({*self._uncut, *(one.user for one in ended)})
 
     async def _cut_to_config(self) -> None:
         """Cut leases to what the configuration allows: it may be another since no daemon ran.

@@ -22,7 +22,7 @@ from enforcer.names import user_slice
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
 from enforcer.slices import KERNELS_OWN
 from tests.unit.configs import CAPACITY, VALID, parse
-from tests.unit.controllerlab import TINY, Lab, NoMetrics, call, until
+from tests.unit.controllerlab import TINY, Lab, NoMetrics, call, placed, until
 from tests.unit.worlds import lease
 
 HANG_SECONDS = 5.0
@@ -157,6 +157,40 @@ async def test_users_with_leases_have_their_totals_from_the_first_tick_on() -> N
     await starting
     assert lab.limits(unit) == before
     await after.controller.stop()
+
+
+async def test_whom_the_host_does_not_tell_of_at_a_start_keeps_the_total_in_force() -> None:
+    lab, host = _with_directory()
+    async with lab.running() as controller:
+        await controller.claim(TINY)
+        await controller.claim(replace(ML, server="large", mem_guarantee=Bytes(GIB)))
+    units = user_slice("Tiny", "ann"), user_slice("Large", "ann")
+    before = [lab.limits(unit) for unit in units]
+    assert [one.memory_max for one in before] == [40 * GIB + KERNELS_OWN] * 2
+    host.fails = True
+    after = Lab(lab.world, lab.text.replace('mem_limit = "40 GiB"', 'mem_limit = "30 GiB"'))
+    async with after.running() as controller:
+        await controller.tick()
+        assert [lab.limits(unit) for unit in units] == before
+        host.fails = False
+        lab.world.clock.advance(3)
+        await until(lambda: lab.limits(units[0]).memory_max == 30 * GIB + KERNELS_OWN)
+
+
+async def test_a_restart_lifts_no_total_of_whose_leaf_is_only_kept() -> None:
+    lab, _ = _with_directory()
+    async with lab.running() as controller:
+        lease, container = await placed(lab, controller)
+        lab.world.docker.stop(container)
+        await controller.release(lease.id, EndReason.STOPPED)
+        await controller.tick()
+    before = lab.limits(user_slice("Tiny", "ann"))
+    assert before.memory_max == 40 * GIB + KERNELS_OWN
+    after = Lab(lab.world, lab.text.replace('mem_limit = "40 GiB"', 'mem_limit = "30 GiB"'))
+    async with after.running() as controller:
+        await controller.tick()
+        lowered = lab.limits(user_slice("Tiny", "ann")).memory_max
+        assert lowered == 30 * GIB + KERNELS_OWN
 
 
 async def test_a_restart_takes_nothing_that_the_same_configuration_granted() -> None:
