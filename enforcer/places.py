@@ -19,6 +19,7 @@ from enforcer.names import (
 )
 from enforcer.quantities import CORE, format_cpus
 from enforcer.room import NOTHING, Amount, guarantees
+from enforcer.slices import without_lease
 
 
 class Kind(enum.StrEnum):
@@ -118,7 +119,6 @@ def promised_below(leases: Sequence[Lease]) -> dict[UnitName, Amount]:
 
 
 def other_containers(published: Published) -> int:
-    """Return how many containers run that are no lease's; 0 while Docker does not answer."""
-    ours = {lease.container_id for lease in published.leases if lease.live}
-    containers = published.observed.containers or {}
-    return sum(one.running and one.id not in ours for one in containers.values())
+    """Return how many containers run that are no lease's."""
+    live = [lease for lease in published.leases if lease.live]
+    return without_lease(live, published.observed.containers, published.observed.scopes)

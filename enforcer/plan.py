@@ -28,7 +28,7 @@ from enforcer.names import UnitName
 from enforcer.quantities import Cpus, format_bytes, format_cpus
 from enforcer.regrant import regrant
 from enforcer.room import Amount, guarantees
-from enforcer.slices import pages_of, quota_of, totals_in_force
+from enforcer.slices import pages_of, quota_of, totals_in_force, without_lease
 from enforcer.tree import Totals, totals_of
 
 RightsOf = Callable[[Claim], Rights]
@@ -65,10 +65,7 @@ def plan(
     total is read from their slice, because nothing tells the rights they had.
     """
     live = tuple(lease for lease in leases if lease.live)
-    others = sum(
-        one.running and one.lease_id not in {lease.id for lease in live}
-        for one in (observed.containers or {}).values()
-    )
+    others = without_lease(live, observed.containers, observed.scopes)
     terms = Terms(config=after, rights_of=rights_of_after, containers=others)
     regranted = regrant(Book(live), terms).book.leases
     new_totals = totals_of(regranted, rights_of_after)

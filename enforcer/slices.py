@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
-from enforcer.model import Cgroup, Config, DesiredSlice, Lease, Limits, Observed, ResourceProfile
+from enforcer.model import (
+    Cgroup,
+    Config,
+    Container,
+    DesiredSlice,
+    Lease,
+    Limits,
+    Observed,
+    ResourceProfile,
+)
 from enforcer.names import (
     ADOPTED,
     ENGINE,
@@ -52,15 +61,28 @@ class World:
         By steps, as far as nobody was promised what is between: the levels that share the memory
         with the engine would have to change with every container.
         """
-        ours = {lease.id for lease in self.live}
-        there = (self.observed.containers or {}).values()
-        others = sum(one.running and one.lease_id not in ours for one in there)
+        others = without_lease(self.live, self.observed.containers, self.observed.scopes)
         engine, quota = self.config.engine, self.config.quota.memory
         count = others + len(self.live)
         floor = engine.memory + engine.memory_per_container * count
         to_next = engine.memory_per_container * (-count % _STEP_CONTAINERS)
         promised = sum(lease.grant.mem_guarantee for lease in self.live)
         return pages_of(min(floor + min(to_next, max(0, quota - floor - promised)), quota))
+
+
+def without_lease(
+    live: Collection[Lease], containers: Mapping[str, Container] | None, scopes: Iterable[str]
+) -> int:
+    """Return how many containers run that are no live lease's.
+
+    While Docker does not answer, those count whose scope is in no lease's leaf.
+    """
+    if containers is None:
+        leaves = {lease.unit for lease in live}
+        above = (path.rpartition("/")[0].rpartition("/")[2] for path in scopes)
+        return sum(unit not in leaves for unit in above)
+    ours = {lease.id for lease in live}
+    return sum(one.running and one.lease_id not in ours for one in containers.values())
 
 
 def slice_tree(

@@ -35,7 +35,7 @@ from enforcer.model import (
 )
 from enforcer.names import UnitName, ancestors
 from enforcer.regrant import regrant
-from enforcer.slices import totals_in_force
+from enforcer.slices import totals_in_force, without_lease
 
 _log = logging.getLogger(__name__)
 
@@ -307,12 +307,12 @@ class Loop:
 
     def terms(self) -> Terms:
         """Return what admission depends on beside the leases, as of now."""
-        live = {lease.id for lease in self.keeper.book.live}
-        there = (self.containers.containers or {}).values()
+        there = self.containers.containers
+        others = without_lease(self.keeper.book.live, there, self._observer.scopes(there))
         return Terms(
             config=self.config,
             rights_of=lambda claim: self.rights.of(self.config, claim.user, claim.groups),
-            containers=sum(one.running and one.lease_id not in live for one in there),
+            containers=others,
         )
 
     def published(self) -> Published:
@@ -375,6 +375,7 @@ class Loop:
             at=self.world.clock.now(),
             cgroups={unit: cgroup for unit, cgroup in found if cgroup is not None},
             containers=self.containers.containers,
+            scopes=self._observer.scopes(self.containers.containers),
             drift_seen_at=self._kernel.written,
         )
 

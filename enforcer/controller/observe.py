@@ -38,6 +38,7 @@ class Observer:
             at=self._world.clock.now(),
             cgroups=self._world.kernel.slices(),
             containers=None if containers is None else self._with_scopes(containers),
+            scopes=self.scopes(containers),
             engine=engine,
             host_weights=weights,
             host=host,
@@ -45,6 +46,10 @@ class Observer:
             stopped=self._world.docker.stopped(),
             unlasting=frozenset(unit for unit in FIXED if not self._world.systemd.is_lasting(unit)),
         )
+
+    def scopes(self, containers: Mapping[str, Container] | None) -> frozenset[str]:
+        """Return where containers run while Docker does not tell (`Observed.scopes`)."""
+        return frozenset(self._world.kernel.scopes().values() if containers is None else ())
 
     def _with_scopes(self, containers: Mapping[str, Container]) -> Mapping[str, Container]:
         scopes = self._world.kernel.scopes()

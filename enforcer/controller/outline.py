@@ -16,6 +16,7 @@ def same_outline(before: Observed, now: Observed) -> bool:
     return (
         _same_cgroups(before.cgroups, now.cgroups)
         and _same_containers(before.containers, now.containers)
+        and before.scopes == now.scopes
         and before.engine == now.engine
         and before.host_weights == now.host_weights
         and before.unlasting == now.unlasting

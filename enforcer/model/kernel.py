@@ -185,5 +185,8 @@ class Observed:
     """Unit whose control files were written since the last snapshot → monotonic seconds of that."""
     stopped: frozenset[str] = frozenset()
     """Containers that somebody has stopped through Docker; others that are gone ended alone."""
+    scopes: frozenset[str] = frozenset()
+    """Cgroups, below the mount point, of the containers that run, as long as Docker tells of none:
+    they run on."""
     unlasting: frozenset[UnitName] = frozenset()
     """Slices of unit files for which nothing is on disk: their limits would not outlive a boot."""

@@ -10,11 +10,12 @@ import pytest
 
 from enforcer.adapters.fakes import FakeWorld
 from enforcer.adapters.fakes.systemd import FakeSystemd
+from enforcer.api.overview import machine_reply
 from enforcer.api.routes import Api
 from enforcer.api.types import LeaseReply
 from enforcer.errors import UnavailableError
 from enforcer.model import EndReason, Lease, LeaseState, Limits, Resize, Usage
-from enforcer.names import UnitName, lease_slice
+from enforcer.names import ENGINE, ROOT, WORKLOAD, UnitName, lease_slice
 from enforcer.quantities import GIB, Bytes
 from tests.unit.configs import CAPACITY, VALID
 from tests.unit.controllerlab import LEAF, TINY, Lab, NoMetrics, call, placed, until
@@ -116,6 +117,32 @@ async def test_a_leaf_stays_while_a_stopped_container_that_may_name_it_cannot_be
         assert lab.world.kernel.slice(LEAF) is not None
         lab.world.docker.remove(container)
         await until(lambda: lab.world.kernel.slice(LEAF) is None)
+
+
+async def test_containers_that_docker_is_silent_about_keep_their_part_of_the_engines_floor() -> (
+    None
+):
+    lab = Lab()
+    async with lab.running() as controller:
+        for number in range(20):
+            lab.world.docker.run(f"other-{number}")
+        await until(lambda: len(controller.published().observed.containers or {}) == 20)
+        await placed(lab, controller)
+        units = ROOT, ENGINE, WORKLOAD
+        before = [lab.limits(unit) for unit in units]
+        free = machine_reply(controller.published()).free
+        lab.world.docker.trouble.fail()
+        lab.world.docker.restart()
+        await until(lambda: not controller.published().docker_ok)
+        assert [lab.limits(unit) for unit in units] == before
+        assert machine_reply(controller.published()).free == free
+        await controller.claim(replace(TINY, server="b"))
+        with_two = [lab.limits(unit).memory_max for unit in units]
+    after = Lab(lab.world)
+    async with after.running() as controller:
+        assert not controller.published().docker_ok
+        assert [lab.limits(unit).memory_max for unit in units] == with_two
+        assert controller.plan(lab.text) == ()
 
 
 async def test_when_pid_1_hangs_a_claim_fails_and_leaves_no_lease() -> None:
