@@ -45,20 +45,10 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if words[0] == "--version":
-        from enforcer import __version__
 
-        print(__version__)
-        return 0
-    if words[0] not in COMMANDS:
-        return _unknown(words[0])
+    from enforcer.bootstrap import answered, guarded
 
-    from enforcer.bootstrap import guarded
-
-    return guarded(lambda: _run(words), f"enforcer {words[0]}")
+    return guarded(lambda: answered(lambda: _run(words)), " ".join(["enforcer", *words[:1]]))
 
 
 def usage() -> str:
@@ -79,12 +69,21 @@ def _unknown(word: str) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
     command = words[0]
+    if command == "--version":
+        from enforcer import __version__
+
+        print(__version__)
+        return 0
+    if command not in COMMANDS:
+        return _unknown(command)
     if command == "hub-config":
         from enforcer import hubconfig
-        from enforcer.bootstrap import answered
 
-        return answered(lambda: hubconfig.main(words[1:]))
+        return hubconfig.main(words[1:])
     if command in STDLIB_COMMANDS:
         from enforcer import install
 

@@ -111,7 +111,7 @@ def answered(main: Callable[[], int]) -> int:
         UnavailableError: ``output.full``.
     """
     try:
-        code = main()
+        code = _parsed(main)
         print(end="", flush=True)
     except BrokenPipeError:  # `enforcer status | head`: no failure worth a message
         _say_no_more()
@@ -126,6 +126,13 @@ def answered(main: Callable[[], int]) -> int:
             "make room on that disk, or have it written elsewhere",
         ) from error
     return code
+
+
+def _parsed(main: Callable[[], int]) -> int:
+    try:
+        return main()
+    except SystemExit as stop:  # argparse's: 0 after --help, 2 for wrong words
+        return stop.code if isinstance(stop.code, int) else 2
 
 
 def _say_no_more() -> None:

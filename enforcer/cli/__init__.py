@@ -36,11 +36,4 @@ def main(argv: Sequence[str]) -> int:
     # Only what the command needs is imported: `status` has no use for the whole daemon.
     module, function = _PLACES[command]
     run: Command = getattr(import_module(f"enforcer.cli.{module}"), function)
-    return answered(lambda: _parsed(run, rest))
-
-
-def _parsed(run: Command, words: Sequence[str]) -> int:
-    try:
-        return run(words)
-    except SystemExit as stop:  # argparse's: 0 after --help, 2 for wrong words
-        return stop.code if isinstance(stop.code, int) else 2
+    return answered(lambda: run(rest))

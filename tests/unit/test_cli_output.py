@@ -21,6 +21,8 @@ ANSWERING = pytest.mark.parametrize(
         f"import jupyterhub_config.py {MACHINE}",
         "hub-config --defaults --hub-ip 172.17.0.1 -o -",
         "status --help",
+        "install --help",
+        "--version",
     ],
 )
 
