@@ -69,7 +69,9 @@ class Loop:
         self._awaited: list[UnitName] = []
         """Leaves that were released after the containers were last listed."""
         self._leaves: list[UnitName] = []
-        """As of the last snapshot that was another, and those made since."""
+        """As of the last snapshot that has others than the one before."""
+        self._kept_users: frozenset[str] = frozenset()
+        """Whose leases have all ended, while a leaf of theirs is still there."""
         self._totals_of: tuple[object, ...] = ()
         """What the totals were reckoned from."""
         self._placed: dict[UnitName, DesiredSlice] = {}
@@ -220,10 +222,12 @@ class Loop:
         except UnavailableError as error:
             _log.warning("the ledger cannot be written: %s", error)
         users = self.keeper.users()
-        self.rights.renew(users)
+        self.rights.renew({*users, *self._kept_users})
         self._uncut.intersection_update(users)
         if any(self.rights.certain(self.config, user) for user in self._uncut):
             await self._cut_to_config()
+        if self._last is None or self._last[0].cgroups.keys() != observed.cgroups.keys():
+            self._leaves = [unit for unit in observed.cgroups if is_leaf(unit)]
         self._renew_totals()
 
     async def _act(self, decision: Decision, observed: Observed) -> None:
@@ -260,6 +264,7 @@ class Loop:
         live = self.keeper.book.live
         users = {lease.user for lease in live}
         ended = [one for one in self.keeper.kept(self._leaves) if one.user not in users]
+        self._kept_users = frozenset(one.user for one in ended)
         self.rights.renew_totals(self.config, (*live, *ended))
 
     def _given_now(self, observed: Observed) -> Given:
@@ -275,7 +280,6 @@ class Loop:
             ):
                 self._last = (observed, given)
                 return given
-        self._leaves = [unit for unit in observed.cgroups if is_leaf(unit)]
         self._awaited = [unit for unit in self._leaves if not self._listed_since_release(unit)]
         given = self._given(observed)
         self._last = (observed, given)
@@ -355,9 +359,6 @@ class Loop:
             )
         observed = self._observe_path(lease)
         decision = self._decider.placement(lease, observed, self._given(observed))
-        if lease.unit not in self._leaves:
-            # if its lease ends before a tick sees the leaf, its user's total still holds
-            self._leaves = [*self._leaves, lease.unit]
         await self.actor.place(decision.actions, observed)
         there = self._limits_now(lease, decision.desired.slices)
         check_placed(lease, decision.desired.slices, there, decision.deferred)

@@ -22,7 +22,7 @@ from enforcer.names import user_slice
 from enforcer.quantities import CORE, GIB, Bytes, Cpus
 from enforcer.slices import KERNELS_OWN
 from tests.unit.configs import CAPACITY, VALID, parse
-from tests.unit.controllerlab import TINY, Lab, NoMetrics, call, placed, until
+from tests.unit.controllerlab import LEAF, TINY, Lab, NoMetrics, call, placed, until
 from tests.unit.worlds import lease
 
 HANG_SECONDS = 5.0
@@ -191,6 +191,29 @@ async def test_a_restart_lifts_no_total_of_whose_leaf_is_only_kept() -> None:
         await controller.tick()
         lowered = lab.limits(user_slice("Tiny", "ann")).memory_max
         assert lowered == 30 * GIB + KERNELS_OWN
+
+
+@pytest.mark.parametrize("after", ["nothing", "a reboot"])
+async def test_who_has_a_container_back_has_their_total_back(after: str) -> None:
+    lab, _ = _with_directory(f"{VALID}\n[daemon]\ntick_seconds = 0.2\n")
+    unit = user_slice("Tiny", "ann")
+    async with lab.running() as controller:
+        lease, container = await placed(lab, controller)
+        before = lab.limits(unit)
+        lab.world.docker.stop(container)
+        await controller.release(lease.id, EndReason.STOPPED)
+        await controller.tick()
+        lab.world.cgroups.remove(LEAF)
+        await controller.tick()
+        if after == "nothing":
+            lab.world.docker.start(container)
+            await controller.tick()
+            assert replace(lab.limits(unit), memory_min=before.memory_min) == before
+    if after == "a reboot":
+        lab.world.reboot()
+        async with Lab(lab.world, lab.text).running():
+            lab.world.docker.start(container)
+            await until(lambda: lab.limits(unit).memory_max == before.memory_max)
 
 
 async def test_a_restart_takes_nothing_that_the_same_configuration_granted() -> None:
