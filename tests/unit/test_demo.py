@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from enforcer import cli, demo
 from enforcer.api.types import PlacementReply
 from enforcer.config import parse_config
 from enforcer.demo import probe, promises, scenario
+from enforcer.errors import UnavailableError
 from enforcer.machine.hub import GROUP, LAB_IMAGE, LAB_VENV, PEOPLE
 from enforcer.model import Capacity, Claim, Config
 from enforcer.names import UnitName, ancestors
@@ -155,6 +158,33 @@ def test_a_quota_is_what_systemd_writes(cores: float, shown: str) -> None:
 )
 def test_a_quota_is_kept_within_two_percent(used: float, *, kept: bool) -> None:
     assert promises.within("x", 1.0, used).kept is kept
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_one_broken_promise_is_exit_code_1(
+    *, kept: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [promises.same("one", 1, 1), promises.same("two", 2, 2 if kept else 3)]
+    monkeypatch.setattr(demo, "check", lambda _suite: iter(told))
+    assert cli.main(["demo", "--check", "--json"]) == (0 if kept else 1)
+    said = json.loads(capsys.readouterr().out)
+    assert said["kept"] is kept
+    assert [one["kept"] for one in said["promises"]] == [True, kept]
+    assert cli.main(["demo", "--check"]) == (0 if kept else 1)
+    assert "two" in capsys.readouterr().out
+
+
+def test_a_check_that_breaks_off_shows_what_it_had_and_keeps_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks_off(_suite: str) -> Iterator[promises.Verdict]:
+        yield promises.same("one", 1, 1)
+        raise UnavailableError("x", "the machine is gone")
+
+    monkeypatch.setattr(demo, "check", breaks_off)
+    with pytest.raises(UnavailableError):
+        cli.main(["demo", "--check", "--json"])
+    assert json.loads(capsys.readouterr().out)["kept"] is False
 
 
 def test_floors_that_add_up_are_kept_and_others_are_not() -> None:
