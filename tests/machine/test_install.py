@@ -11,7 +11,7 @@ import pytest
 from enforcer.model import Claim, LeaseState
 from enforcer.names import ADOPTED, ROOT
 from enforcer.quantities import MIB, Bytes, Cpus
-from tests.machine.lab import Lab, until
+from tests.machine.lab import CGROUPS, Lab, until
 from tests.machine.test_machine import mostly_on_one
 
 _HERE: Final = "/usr/local/src/enforcer"
@@ -27,6 +27,13 @@ _PLACES: Final = (
     " /etc/docker /etc/enforcer /etc/systemd/system /opt/enforcer/lib"
     " /var/lib/enforcer/installed.json"
 )
+_FLOORS: Final = {
+    "system.slice": 512,
+    "system.slice/enforcer.service": 128,
+    "system.slice/ssh.service": 64,
+    "user.slice": 128,
+}
+"""MiB that the host's own have, so that it can be logged in to and looked after."""
 # Names, modes and contents; what Python compiles beside its sources differs by its time alone.
 _LIST: Final = (
     f"find {_PLACES} -not -name '*.pyc' -printf '%p %m %l ' -type f -exec sha256sum {{}} ';'"
@@ -47,6 +54,8 @@ def test_the_units_are_right_and_the_daemon_is_not_exposed(suite: str, lab: Lab)
         said = [line for line in judged.stderr.splitlines() if "enforcer" in line or unit in line]
         assert not said, (unit, judged.stderr)
         assert judged.code == 0 or unit in owners, (unit, judged.stderr)
+    for path, floor in _FLOORS.items():
+        assert int(lab.guest.read(f"{CGROUPS}/{path}/memory.min")) == floor * MIB, path
     security = lab.guest.run("systemd-analyze security --no-pager enforcer.service").stdout
     exposed = re.search(r"exposure level for enforcer\.service: ([0-9.]+)", security)
     assert exposed is not None, security
