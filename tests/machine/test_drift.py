@@ -83,8 +83,10 @@ def test_containers_nobody_asked_us_about_do_not_run_unlimited(lab: Lab) -> None
     }
     run = "docker run -d --stop-timeout=0 --network=none --name {} {} enforcer-demo sleep 100000 &"
     together = " ".join(run.format(name, parent) for name, parent in parents.items())
-    lab.guest.run(f"{together} wait", timeout_seconds=300)
+    said = lab.guest.run(f"{together} wait", timeout_seconds=300).stderr
     adopted = lab.number(ADOPTED, "memory.max")
+    up = set(lab.docker("ps --format '{{.Names}}'").split())
+    assert up == parents.keys(), said + lab.docker("ps --all --format '{{.Names}} {{.Status}}'")
     assert scope_of(lab, "plain").startswith(cgroup_path(ADOPTED))
     # A slice made by Docker alone has no limits; nobody asked for it, so it gets the adopted ones.
     for unit in ("jupyter-workload-mine.slice", "jupyter-workload-x-y-z.slice"):
