@@ -1,17 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from enforcer.adapters.cgroupfs import CgroupFs
+from enforcer.adapters.inotify import Inotify, Mask
 from enforcer.adapters.oomscore import UNEVEN
 from enforcer.model import ContainerLimits, HostUsage, Limits, Usage
 from enforcer.names import (
@@ -479,42 +479,31 @@ def test_without_descriptors_to_spare_nothing_is_kept_open(root: Path, proc: Pat
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-SHORT_OF_WATCHES = """\
-import logging, pathlib, sys
-from enforcer.adapters.cgroupfs import CgroupFs
+def test_that_there_are_too_few_watches_is_said_once_until_there_are_enough(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add, watched, most = Inotify.add, set[str](), 3
 
-logging.basicConfig(format="%(message)s")
-root = pathlib.Path(sys.argv[1])
-most = pathlib.Path("/proc/sys/user/max_inotify_watches")
-most.write_text("3")
-kernel = CgroupFs(root, root)
-for _ in range(3):
-    kernel.slices()
-most.write_text("100")
-print(len(kernel.slices()), file=sys.stderr)
-most.write_text("3")
-(root / "jupyter.slice" / "jupyter-new.slice").mkdir()
-print(len(kernel.slices()), file=sys.stderr)
-"""
+    def add_within(self: Inotify, path: str, mask: Mask) -> int | None:
+        if path not in watched and len(watched) >= most:
+            raise OSError(errno.ENOSPC, "as if max_user_watches were used up")
+        watched.add(path)
+        return add(self, path, mask)
 
-
-def test_that_there_are_too_few_watches_is_said_once_until_there_are_enough(root: Path) -> None:
-    own_limits = ["unshare", "--user", "--map-root-user"]
-    if subprocess.run([*own_limits, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no user namespaces here")
-    done = subprocess.run(
-        [*own_limits, sys.executable, "-c", SHORT_OF_WATCHES, str(root)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    first, all_of_them, second, one_more = done.stderr.splitlines()
-    assert int(one_more) == int(all_of_them) + 1 > 3
-    for said in (first, second):
-        assert said.startswith("cannot watch jupyter.slice/jupyter-")
-        assert "so every tick walks the tree" in said
+    monkeypatch.setattr(Inotify, "add", add_within)
+    kernel = CgroupFs(root, root)
+    all_of_them = kernel.slices()
+    assert kernel.slices().keys() == kernel.slices().keys() == all_of_them.keys()
+    assert len(caplog.records) == 1
+    most = 100
+    assert kernel.slices().keys() == all_of_them.keys()
+    most = 3
+    (root / "jupyter.slice" / "jupyter-new.slice").mkdir()
+    assert len(kernel.slices()) == len(all_of_them) + 1 > 3
+    assert len(caplog.records) == 2
+    for record in caplog.records:
+        assert record.getMessage().startswith("cannot watch jupyter.slice/jupyter-")
+    kernel.close()
 
 
 def test_closing_gives_every_descriptor_back(root: Path, proc: Path) -> None:
