@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 from enforcer.adapters.fakes.docker import Wanted
 from enforcer.api.replies import placement_reply
+from enforcer.controller import Controller
 from enforcer.errors import ConflictError, EnforcerError, UnavailableError
 from enforcer.model import Claim, EndReason, LeaseState, Resize, Usage
 from enforcer.names import ROOT, WORKLOAD, ancestors, lease_slice, profile_slice, user_slice
@@ -62,25 +65,16 @@ async def test_a_users_total_holds_as_long_as_the_leaf_of_the_last_lease() -> No
     lab = Lab()
     async with lab.running() as controller:
         lease, _ = await placed(lab, controller)
-        of_user = user_slice("Tiny", "ann")
-        before = lab.limits(of_user)
-        assert before.memory_max == 40 * GIB + KERNELS_OWN
-        await controller.release(lease.id, EndReason.STOPPED)
-        await controller.tick()
-        after = lab.limits(of_user)
-        assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
+        async with _anns_limits_stay(lab, controller):
+            await controller.release(lease.id, EndReason.STOPPED)
 
 
 async def test_a_lease_that_ends_before_a_tick_saw_its_leaf_lifts_no_limit_of_its_user() -> None:
     lab = Lab()
     async with lab.running() as controller:
         lease, _ = await controller.claim(TINY)
-        before = lab.limits(user_slice("Tiny", "ann"))
-        assert before.memory_max == 40 * GIB + KERNELS_OWN
-        await controller.release(lease.id, EndReason.STOPPED)
-        await controller.tick()
-        after = lab.limits(user_slice("Tiny", "ann"))
-        assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
+        async with _anns_limits_stay(lab, controller):
+            await controller.release(lease.id, EndReason.STOPPED)
 
 
 async def test_nor_does_one_whose_leaf_was_made_and_not_found_as_promised() -> None:
@@ -92,11 +86,8 @@ async def test_nor_does_one_whose_leaf_was_made_and_not_found_as_promised() -> N
         lab.world.kernel.write(LEAF, "tasks_max", 7)
         with pytest.raises(UnavailableError, match="tasks_max is 7"):
             await claim
-        before = lab.limits(user_slice("Tiny", "ann"))
-        assert before.memory_max == 40 * GIB + KERNELS_OWN
-        await controller.tick()
-        after = lab.limits(user_slice("Tiny", "ann"))
-        assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
+        async with _anns_limits_stay(lab, controller):
+            pass
 
 
 async def test_the_same_claim_any_number_of_times_is_remembered_once() -> None:
@@ -238,3 +229,14 @@ def _most_times_in_a_list(word: str) -> int:
     gc.collect()
     lists = (one for one in gc.get_objects() if type(one) is list)
     return max(sum(type(each) is str and each == word for each in one) for one in lists)
+
+
+@asynccontextmanager
+async def _anns_limits_stay(lab: Lab, controller: Controller) -> AsyncIterator[None]:
+    """Whatever ends here: at the next tick her slice has what it had, but for what was promised."""
+    before = lab.limits(user_slice("Tiny", "ann"))
+    assert before.memory_max == 40 * GIB + KERNELS_OWN
+    yield
+    await controller.tick()
+    after = lab.limits(user_slice("Tiny", "ann"))
+    assert after == replace(before, memory_min=Bytes(0), cpu_weight=after.cpu_weight)
