@@ -39,6 +39,10 @@ def desired_containers(
 ) -> Mapping[str, DesiredContainer]:
     """Return the own limits of every running container that is a lease's, or is misplaced.
 
+    Not of one that is starting: PID 1 writes a scope's device rules again whenever it is told
+    anything of it, and runc, which is replacing them just then, gives up (seen with runc 1.1.15).
+    Nothing of the user's runs in it yet.
+
     leases: those whose containers count, released ones with a leaf kept among them. slices: before
     any CPU cap, since a container is told its lease's limit; the cap is the leaf's alone.
     """
@@ -47,7 +51,7 @@ def desired_containers(
     every_cpu = cpu_list(config.capacity.last_cpus(config.capacity.cores))
     found = {}
     for container in (observed.containers or {}).values():
-        if not container.running:
+        if not container.running or container.starting:
             continue
         lease = known.get(container.lease_id or "")
         if _misplaced(container, shared):

@@ -10,6 +10,8 @@ from enforcer.model import Container, ContainerLimits, EnginePlace, Observed, Us
 from enforcer.names import FIXED, UnitName
 
 _Reading = tuple[ContainerLimits, Usage, int | None] | None
+_STARTING_SECONDS = 60.0
+"""After that, one that Docker does not call running is none that it starts."""
 
 
 class Observer:
@@ -19,6 +21,8 @@ class Observer:
         self._world = world
         self._joined: dict[str, tuple[Container, str | None, _Reading, Container]] = {}
         self._containers: Mapping[str, Container] = {}
+        self._starting: dict[str, float] = {}
+        """Containers whose scope was seen before Docker called them running → when, monotonic."""
 
     def observe(
         self,
@@ -54,23 +58,43 @@ class Observer:
     def _with_scopes(self, containers: Mapping[str, Container]) -> Mapping[str, Container]:
         scopes = self._world.kernel.scopes()
         before, self._joined = self._joined, {}
+        self._note_starting(containers, scopes)
         moved = before.keys() != containers.keys()
         for container_id, container in containers.items():
             path = scopes.get(container_id)
             reading = None if path is None else self._world.kernel.scope(path)
             known = before.get(container_id)
+            starting = self._is_starting(container_id)
             if (
                 known is None
                 or known[0] is not container
                 or known[1] != path
                 or known[2] is not reading
+                or known[3].starting != starting
             ):
                 moved = True
-                known = (container, path, reading, _with_scope(container, path, reading))
+                joined = replace(_with_scope(container, path, reading), starting=starting)
+                known = (container, path, reading, joined)
             self._joined[container_id] = known
         if moved:
             self._containers = {one: joined[3] for one, joined in self._joined.items()}
         return self._containers
+
+    def _note_starting(
+        self, containers: Mapping[str, Container], scopes: Mapping[str, str]
+    ) -> None:
+        now = self._world.clock.monotonic()
+        self._starting = {
+            one.id: self._starting.get(one.id, now)
+            for one in containers.values()
+            if one.id in scopes and not one.running
+        }
+
+    def _is_starting(self, container_id: str) -> bool:
+        since = self._starting.get(container_id)
+        if since is None:
+            return False
+        return self._world.clock.monotonic() - since < _STARTING_SECONDS
 
 
 def _with_scope(container: Container, path: str | None, reading: _Reading) -> Container:

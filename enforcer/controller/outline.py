@@ -51,6 +51,7 @@ def _same_container(before: Container | None, now: Container) -> bool:
         before is not None
         and before.running == now.running
         and before.scope == now.scope
+        and before.starting == now.starting
         and before.kernel == now.kernel
         and before.oom_score_adj == now.oom_score_adj
         and before.lease_id == now.lease_id

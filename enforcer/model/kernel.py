@@ -135,6 +135,8 @@ class Container:
 
     `lease_id` is its label, worth something only when the ledger knows it. `scope` is the path of
     its cgroup below the mount point, None when it does not run. `kernel`: the limits of that scope.
+    `starting`: the scope is there, and what makes containers is at work on it: what is written to
+    it now gets in the way of that.
     `unread`: why Docker tells no more of it than its list does: then what else it told is old, and
     a stopped one without parent may have any; empty when it was inspected.
     """
@@ -148,6 +150,7 @@ class Container:
     pid: int | None = None
     created_at: float = 0.0
     scope: str | None = None
+    starting: bool = False
     docker: ContainerLimits = ContainerLimits()
     kernel: ContainerLimits | None = None
     oom_score_adj: int | None = None

@@ -202,6 +202,44 @@ async def test_a_container_that_was_never_right_is_no_drift_while_docker_takes_l
         assert controller.published().repairs[-1].what == "tasks"
 
 
+async def test_a_scope_is_left_alone_while_its_container_is_being_made() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        docker = lab.world.docker
+        lease, _ = await controller.claim(TINY)
+        half = Wanted(cgroup_parent=lease.unit, lease_id=lease.id)  # its limits come in a moment
+        making = [docker.create("astray", Wanted(cgroup_parent=WORKLOAD)), docker.create("a", half)]
+        await until(lambda: len(controller.published().observed.containers or {}) == 2)
+        for container in making:
+            docker.begin(container)
+        for _ in range(3):
+            lab.world.clock.advance(5)
+            await controller.tick()
+            await asyncio.sleep(0.01)  # what a tick begins
+        assert lab.state(lease) is LeaseState.BOUND
+        assert not docker.updates
+        assert not [one for one in lab.world.systemd.calls if one.method == "set_scope_limits"]
+        for container in making:
+            docker.start(container)
+        scopes = [lab.world.cgroups.scopes[container] for container in making]
+        adopted = controller.config.adopted.memory
+        await until(lambda: [one.limits.memory for one in scopes] == [adopted, 2 * GIB])
+
+
+async def test_one_that_nobody_ever_calls_running_does_not_run_unlimited() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        container = lab.world.docker.create("astray", Wanted(cgroup_parent=WORKLOAD))
+        lab.world.docker.begin(container)
+        await until(lambda: len(controller.published().observed.containers or {}) == 1)
+        scope = lab.world.cgroups.scopes[container]
+        await controller.tick()
+        assert scope.limits.memory is None
+        lab.world.clock.advance(61)
+        await controller.tick()
+        await until(lambda: scope.limits.memory == controller.config.adopted.memory)
+
+
 async def test_drift_that_a_claim_undoes_is_reported_with_its_time() -> None:
     lab = Lab(text=VALID + "[daemon]\ntick_seconds = 60\n")
     async with lab.running() as controller:

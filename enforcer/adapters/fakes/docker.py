@@ -80,6 +80,12 @@ class FakeDocker:
 
     def run(self, name: str, wanted: Wanted | None = None) -> str:
         """``docker run``: return the new container's id."""
+        container_id = self.create(name, wanted)
+        self.start(container_id)
+        return container_id
+
+    def create(self, name: str, wanted: Wanted | None = None) -> str:
+        """``docker create``: return the new container's id."""
         how = wanted or Wanted()
         container_id = hashlib.sha256(f"{name} {len(self._scores)}".encode()).hexdigest()
         self._scores[container_id] = how.oom_score_adj
@@ -93,11 +99,21 @@ class FakeDocker:
             created_at=self._now(),
             docker=how.limits,
         )
-        self.start(container_id)
+        self._tell(container_id)
         return container_id
 
     def start(self, container_id: str) -> None:
         """``docker start``; a slice that is missing is made without limits."""
+        if container_id not in self._cgroups.scopes:
+            self.begin(container_id)
+        container = self._containers[container_id]
+        pid = 1000 + list(self._scores).index(container_id)
+        self._containers[container_id] = replace(container, running=True, pid=pid)
+        self._stopped.discard(container_id)
+        self._tell(container_id)
+
+    def begin(self, container_id: str) -> None:
+        """The first half of a start: the scope is there, and Docker does not say so yet."""
         container = self._containers[container_id]
         self._cgroups.begin(
             Scope(
@@ -107,10 +123,6 @@ class FakeDocker:
                 oom_score_adj=self._scores[container_id],
             )
         )
-        pid = 1000 + list(self._scores).index(container_id)
-        self._containers[container_id] = replace(container, running=True, pid=pid)
-        self._stopped.discard(container_id)
-        self._tell(container_id)
 
     def stop(self, container_id: str) -> None:
         """``docker stop``."""
