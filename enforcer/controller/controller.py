@@ -13,7 +13,7 @@ from enforcer import policy
 from enforcer.book import Change, Terms
 from enforcer.config import parse_config
 from enforcer.controller.loop import Loop
-from enforcer.controller.place import placement
+from enforcer.controller.placement import placement
 from enforcer.controller.world import World
 from enforcer.errors import ConflictError, EnforcerError, NotFoundError
 from enforcer.model import (

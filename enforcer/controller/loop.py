@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,25 +14,24 @@ from enforcer.controller.follow import follow
 from enforcer.controller.keeper import Keeper
 from enforcer.controller.observe import Observer
 from enforcer.controller.outline import same_outline
-from enforcer.controller.place import check_placed
+from enforcer.controller.placing import Placing
 from enforcer.controller.publish import Publisher
 from enforcer.controller.rights import RightsBook
+from enforcer.controller.waits import Waits
 from enforcer.controller.watch import ContainerWatch, EngineWatch, KernelWatch
 from enforcer.controller.world import World
 from enforcer.errors import EnforcerError, ForbiddenError, UnavailableError
 from enforcer.model import (
     Claim,
     Config,
-    Deferred,
     DesiredSlice,
     EndReason,
     Lease,
-    Limits,
     Observed,
     Published,
     Rights,
 )
-from enforcer.names import UnitName, ancestors
+from enforcer.names import UnitName
 from enforcer.regrant import regrant
 from enforcer.slices import totals_in_force, without_lease
 
@@ -64,6 +62,8 @@ class Loop:
         self._kernel = KernelWatch(world, self.wake.set)
         self._observer = Observer(world)
         self._decider = Decider()
+        self._waits = Waits(world.kernel, self.keeper, self.actor, self._decider)
+        self._placing = Placing(world.kernel, self.actor, self._decider)
         self._last: tuple[Observed, Given] | None = None
         """What the last tick was decided upon."""
         self._awaited: list[UnitName] = []
@@ -74,7 +74,6 @@ class Loop:
         """Whose leases have all ended, while a leaf of theirs is still there."""
         self._totals_of: tuple[object, ...] = ()
         """What the totals were reckoned from."""
-        self._placed: dict[UnitName, DesiredSlice] = {}
         self._uncut: set[str] = set()
         """Users whose leases an earlier daemon granted, perhaps with a more generous policy."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,7 +85,7 @@ class Loop:
     async def start(self) -> None:
         """Take up what the ledger has, make the first tick, and go on in the background."""
         self.config = await self.keeper.recover(self.config)
-        self._decider.recall(await self.keeper.recover_waits())
+        await self._waits.recover()
         self._uncut = set(self.keeper.users())
         await self._recall_totals()
         await self._cut_to_config()
@@ -148,7 +147,7 @@ class Loop:
     async def _last_tick(self) -> None:
         observed = self._observe()
         decision = self._decider.tick(observed, self._given(observed), lift_caps=True)
-        await self._keep_waits(decision.unfinished)
+        await self._waits.keep(decision.unfinished)
         await self._act(decision, observed)
         try:
             await self.keeper.save()
@@ -188,11 +187,11 @@ class Loop:
             times.append(clock.monotonic())
             await self._follow(observed)
             decision = self._decider.tick(observed, self._given_now(observed))
-            await self._keep_waits(decision.unfinished)
+            await self._waits.keep(decision.unfinished)
             times.append(clock.monotonic())
             await self._act(decision, observed)
             times.append(clock.monotonic())
-            self._placed.clear()
+            self._placing.placed.clear()
             spent = tuple(after - before for before, after in pairwise(times))
             self.publisher.publish(
                 self.config,
@@ -234,26 +233,7 @@ class Loop:
         if not decision.settled:
             self.actor.learn(decision.desired, decision.eased.desired, observed)
         await self.actor.carry_out(decision.actions, observed)
-        self.actor.recall(decision.deferred)
-        if decision.eased.ending:
-            left = [one for one in decision.eased.ending if not self._in_force(one, decision)]
-            unfinished = (*decision.deferred, *left)
-            self._decider.recall(unfinished)
-            await self._keep_waits(unfinished)
-
-    def _in_force(self, one: Deferred, decision: Decision) -> bool:
-        """Tell whether the kernel has a limit that has waited; of a container, a tick tells."""
-        wanted = decision.desired.slices.get(UnitName(one.subject))
-        there = None if wanted is None else self.world.kernel.slice(wanted.unit)
-        if wanted is None or there is None:
-            return False
-        return one.limit not in wanted.limits.changed_from(there.limits)
-
-    async def _keep_waits(self, deferred: tuple[Deferred, ...]) -> None:
-        try:
-            await self.keeper.keep_waits(deferred)
-        except UnavailableError as error:
-            _log.warning("which lowered limits wait is not written down: %s", error)
+        await self._waits.settle(decision)
 
     def _renew_totals(self) -> None:
         """Reckon the totals of who has a lease, and of whose last one's leaf is still there."""
@@ -344,7 +324,10 @@ class Loop:
         mine = [one for one in self.keeper.book.live if one.user == lease.user]
         self.rights.renew_totals(self.config, mine, only={lease.user})
         try:
-            await self._make_slices(lease)
+            observed = self._observer.observe_path(
+                lease.unit, self.containers.containers, self._kernel.written
+            )
+            await self._placing.make(lease, observed, self._given(observed))
         except UnavailableError:
             if undo:
                 now = self.world.clock.now()
@@ -352,45 +335,9 @@ class Loop:
                 await self.keeper.commit(*step)
             raise
 
-    async def _make_slices(self, lease: Lease) -> None:
-        if self.actor.rests:
-            raise UnavailableError(
-                "systemd.timeout", "systemd did not answer a moment ago", "try again in a minute"
-            )
-        observed = self._observe_path(lease)
-        decision = self._decider.placement(lease, observed, self._given(observed))
-        await self.actor.place(decision.actions, observed)
-        there = self._limits_now(lease, decision.desired.slices)
-        check_placed(lease, decision.desired.slices, there, decision.deferred)
-        self._placed.update(decision.desired.slices)
-
-    def _observe_path(self, lease: Lease) -> Observed:
-        """Read the slices on a lease's path, and no other: it costs the same with many leases.
-
-        What was written to since they were last read, the kernel has told of by then.
-        """
-        path = (*reversed(ancestors(lease.unit)), lease.unit)
-        found = ((unit, self.world.kernel.slice(unit, afresh=False)) for unit in path)
-        return Observed(
-            taken_at=self.world.clock.monotonic(),
-            at=self.world.clock.now(),
-            cgroups={unit: cgroup for unit, cgroup in found if cgroup is not None},
-            containers=self.containers.containers,
-            scopes=self._observer.scopes(self.containers.containers),
-            drift_seen_at=self._kernel.written,
-        )
-
-    def _limits_now(self, lease: Lease, units: Iterable[UnitName]) -> dict[UnitName, Limits]:
-        """Read what the kernel has of a lease's path, of those above it only the floors."""
-        limits = self.world.kernel.limits
-        found = (
-            (unit, limits(unit, None if unit == lease.unit else ("memory_min",))) for unit in units
-        )
-        return {unit: one for unit, one in found if one is not None}
-
     def slices(self) -> dict[UnitName, DesiredSlice]:
         """Return every slice as it ought to be, those of this moment's placements too."""
-        return {**self.published().desired.slices, **self._placed}
+        return {**self.published().desired.slices, **self._placing.placed}
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Note that what never ends has ended."""
