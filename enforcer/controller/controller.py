@@ -15,7 +15,7 @@ from enforcer.config import parse_config
 from enforcer.controller.loop import Loop
 from enforcer.controller.placement import placement
 from enforcer.controller.world import World
-from enforcer.errors import ConflictError, EnforcerError, NotFoundError
+from enforcer.errors import ConflictError, EnforcerError, NotFoundError, UnavailableError
 from enforcer.model import (
     Claim,
     Config,
@@ -169,7 +169,11 @@ class Controller:
         return lease
 
     async def resize(self, lease_id: str, change: Resize) -> Lease:
-        """Give a live lease other numbers within its profile and the user's rights."""
+        """Give a live lease other numbers within its profile and the user's rights.
+
+        Raises:
+            UnavailableError: ``resize.not-in-force``: the lease has them, the kernel not yet.
+        """
         await self._loop.rights.learn([self.lease(lease_id).user])
         async with self._loop.lock:
             lease = self.lease(lease_id)
@@ -184,7 +188,16 @@ class Controller:
             )
             await self._loop.keeper.commit(*step)
         await self._loop.tick()
-        return self.lease(lease_id)
+        lease = self.lease(lease_id)
+        try:
+            self._loop.check_in_force(lease)
+        except UnavailableError as error:
+            raise UnavailableError(
+                "resize.not-in-force",
+                f"the lease has its new numbers, and the kernel not yet: {error.message}",
+                "it is tried again at every tick; the journal of enforcer.service tells why",
+            ) from error
+        return lease
 
     async def release(
         self, lease_id: str, reason: EndReason, *, unless_running: bool = False

@@ -31,7 +31,7 @@ from enforcer.model import (
     Published,
     Rights,
 )
-from enforcer.names import UnitName
+from enforcer.names import UnitName, ancestors
 from enforcer.regrant import regrant
 from enforcer.slices import totals_in_force, without_lease
 
@@ -334,6 +334,17 @@ class Loop:
                 step = release(self.keeper.book, lease.id, EndReason.CANCELLED, now)
                 await self.keeper.commit(*step)
             raise
+
+    def check_in_force(self, lease: Lease) -> None:
+        """See on the kernel what the last tick decided for a lease, but for what waits.
+
+        Raises:
+            UnavailableError: ``placement.not-in-force``: PID 1 has not done it.
+        """
+        picture = self.published()
+        path = {*ancestors(lease.unit), lease.unit}
+        mine = {unit: one for unit, one in picture.desired.slices.items() if unit in path}
+        self._placing.check(lease, mine, picture.deferred)
 
     def slices(self) -> dict[UnitName, DesiredSlice]:
         """Return every slice as it ought to be, those of this moment's placements too."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from enforcer.controller.actor import Actor
 from enforcer.controller.decide import Decider, Given
 from enforcer.controller.placement import check_placed
 from enforcer.errors import UnavailableError
-from enforcer.model import DesiredSlice, Lease, Limits, Observed
+from enforcer.model import Deferred, DesiredSlice, Lease, Limits, Observed
 from enforcer.names import UnitName
 from enforcer.ports import Kernel
 
@@ -35,9 +35,21 @@ class Placing:
             )
         decision = self._decider.placement(lease, observed, given)
         await self._actor.place(decision.actions, observed)
-        there = self._limits_now(lease, decision.desired.slices)
-        check_placed(lease, decision.desired.slices, there, decision.deferred)
+        self.check(lease, decision.desired.slices, decision.deferred)
         self.placed.update(decision.desired.slices)
+
+    def check(
+        self,
+        lease: Lease,
+        slices: Mapping[UnitName, DesiredSlice],
+        deferred: Collection[Deferred],
+    ) -> None:
+        """See what was promised on the kernel. slices: those on the lease's path.
+
+        Raises:
+            UnavailableError: it has another.
+        """
+        check_placed(lease, slices, self._limits_now(lease, slices), deferred)
 
     def _limits_now(self, lease: Lease, units: Iterable[UnitName]) -> dict[UnitName, Limits]:
         """Read what the kernel has of a lease's path, of those above it only the floors."""

@@ -209,6 +209,21 @@ async def test_a_claim_that_pid_1_does_not_answer_shows_in_the_status_at_once() 
         assert controller.published().systemd_ok
 
 
+async def test_a_resize_that_pid_1_has_not_done_is_none_and_is_done_once_it_can_be() -> None:
+    lab = Lab()
+    async with lab.running() as controller:
+        lease, _ = await controller.claim(TINY)
+        lab.world.systemd.trouble.fail("timeout")
+        with pytest.raises(UnavailableError, match=rf"{LEAF}: memory_max is {2 * GIB}") as caught:
+            await controller.resize(lease.id, Resize(mem_limit=Bytes(GIB)))
+        assert caught.value.code == "resize.not-in-force"
+        lab.world.systemd.trouble.recover()
+        lab.world.clock.advance(60)
+        await controller.tick()
+        assert lab.limits(LEAF).memory_max == GIB
+        assert controller.lease(lease.id).grant.mem_limit == GIB
+
+
 async def test_a_user_is_told_before_a_lowered_limit_is_applied() -> None:
     lab = Lab(text=VALID + "[daemon]\nresize_grace_seconds = 60\n")
     async with lab.running() as controller:
