@@ -23,6 +23,8 @@ EXIT_INTERRUPTED = 130
 
 _SPINNER = "|/-\\"
 _CLEAR_LINE = "\r\x1b[K"
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Why an answer cannot be written, where the place for it is full or may not grow."""
 
 
 class Console:
@@ -117,13 +119,13 @@ def answered(main: Callable[[], int]) -> int:
         _say_no_more()
         return EXIT_FAILED
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in _NO_ROOM:
             raise
         _say_no_more()
         raise UnavailableError(
             "output.full",
-            "the answer could not be written: no space is left there",
-            "make room on that disk, or have it written elsewhere",
+            f"the answer could not be written: {error.strerror}",
+            "make room there, or have it written elsewhere",
         ) from error
     return code
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,18 @@ ANSWERING = pytest.mark.parametrize(
 )
 
 
-def answer_into(output: int, words: str, folder: Path) -> tuple[int, list[str]]:
-    """Run a command that writes to a descriptor; its exit code, and what it says of errors."""
+def answer_into(
+    output: int, words: str, folder: Path, within: Sequence[str] = ()
+) -> tuple[int, list[str]]:
+    """Run a command that writes to a descriptor; its exit code, and what it says of errors.
+
+    within: what is to run the command.
+    """
     (folder / "enforcer.toml").write_text(VALID)
     (folder / "jupyterhub_config.py").write_text(SEED)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        [sys.executable, "-m", "enforcer", *words.split()],
+        [*within, sys.executable, "-m", "enforcer", *words.split()],
         stdout=output,
         stderr=subprocess.PIPE,
         text=True,
@@ -53,10 +59,18 @@ def test_an_answer_for_which_there_is_no_room_is_an_error_of_two_lines(
         code, errors = answer_into(full.fileno(), words, tmp_path)
     command = words.partition(" ")[0]
     assert errors == [
-        f"enforcer {command}: the answer could not be written: no space is left there",
-        "  What to do: make room on that disk, or have it written elsewhere",
+        f"enforcer {command}: the answer could not be written: No space left on device",
+        "  What to do: make room there, or have it written elsewhere",
     ]
     assert code == 1
+
+
+def test_so_is_one_for_a_file_that_may_not_grow(tmp_path: Path) -> None:
+    with (tmp_path / "answer").open("w") as answer:
+        limited = ("prlimit", "--fsize=0")
+        code, errors = answer_into(answer.fileno(), "status --help", tmp_path, limited)
+    assert "the answer could not be written: File too large" in errors[0]
+    assert (code, len(errors)) == (1, 2)
 
 
 @ANSWERING
