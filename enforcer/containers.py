@@ -66,11 +66,13 @@ def container_reports(
 ) -> tuple[ReportDrift, ...]:
     """Return which containers are misplaced, or cannot be inspected.
 
-    One that runs cannot change its cgroup.
+    One that runs cannot change its cgroup. Of one that is starting Docker will tell in a moment.
     """
     shared = _shared(config, leases)
     reports = []
     for container in (observed.containers or {}).values():
+        if container.starting:
+            continue
         if container.unread:
             reports.append(
                 ReportDrift(

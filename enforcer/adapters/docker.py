@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from enforcer.adapters import dockerevents
 from enforcer.adapters.dockerinspects import FEW, Inspects, Known, Unread
 from enforcer.adapters.dockerjson import (
+    CREATED,
     Inspected,
     Listed,
     parse_inspect,
@@ -173,7 +174,7 @@ class DockerEngine:
         many = len(failed) > FEW and any(listed[one].container.running for one in failed)
         if many and not these.answered and not await self._answers_for(readable):
             raise next(iter(failed.values()))
-        self._leave(failed)
+        self._leave(failed, listed)
         for one in these.waiting:
             these.found[one.container.id] = self._as_listed(one, "others that were asked for hang")
         return these.found
@@ -189,7 +190,9 @@ class DockerEngine:
             elif unread is None:
                 these.waiting.append(one)
             elif now < unread.until:
-                these.found[container_id] = self._as_listed(one, unread.why)
+                these.found[container_id] = self._as_listed(
+                    one, unread.why, being_made=unread.being_made
+                )
             else:
                 these.waiting.appendleft(one)  # it may hang again: the others first
         return these
@@ -207,7 +210,8 @@ class DockerEngine:
                     these.failed[container_id] = error
                 # else a slow start that has ended meanwhile: it is asked for again
                 self._doubt(container_id)
-                container = self._as_listed(one, error.message)
+                being_made = self._is_being_made(one, error)
+                container = self._as_listed(one, error.message, being_made=being_made)
             else:
                 these.answered = True
             if container is not None:
@@ -229,13 +233,23 @@ class DockerEngine:
         if known is not None:
             self._known[container_id] = replace(known, until=-math.inf)
 
-    def _leave(self, failed: Mapping[str, UnavailableError]) -> None:
+    def _leave(self, failed: Mapping[str, UnavailableError], listed: Mapping[str, Listed]) -> None:
         """Leave containers alone for a while."""
         until = time.monotonic() + _UNREAD_SECONDS
         for container_id, error in failed.items():
-            if container_id not in self._unread:
+            before = self._unread.get(container_id)
+            being_made = self._is_being_made(listed[container_id], error)
+            if not being_made and (before is None or before.being_made):
                 log.warning("container %s cannot be inspected: %s", container_id, error.message)
-            self._unread[container_id] = Unread(error.message, until)
+            self._unread[container_id] = Unread(error.message, until, being_made)
+
+    def _is_being_made(self, one: Listed, error: UnavailableError) -> bool:
+        """Tell whether dockerd may just be at work on it: it answers nothing else meanwhile.
+
+        When it still does not a while later, that is no reason any more.
+        """
+        first = one.container.id not in self._unread
+        return first and one.state == CREATED and error.code == "docker.timeout"
 
     async def _inspect_listed(self, one: Listed) -> Container | None:
         """Inspect a container; None if it has gone meanwhile."""
@@ -275,10 +289,11 @@ class DockerEngine:
             and now < known.until
         )
 
-    def _as_listed(self, one: Listed, why: str) -> Container:
+    def _as_listed(self, one: Listed, why: str, *, being_made: bool = False) -> Container:
         known = self._known.get(one.container.id)
         container = one.container if known is None else known.inspected.container
-        return replace(container, running=one.container.running, unread=why)
+        running = one.container.running
+        return replace(container, running=running, unread=why, starting=being_made)
 
     def _client(self) -> DockerClient:
         """Return the library's side, from any of the threads.

@@ -25,10 +25,14 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """Why a container could not be inspected, and until when (monotonic) it is not tried again."""
+    """Why a container could not be inspected, and until when (monotonic) it is not tried again.
+
+    being_made: that may be all there is to it.
+    """
 
     why: str
     until: float
+    being_made: bool
 
 
 @dataclass(slots=True)

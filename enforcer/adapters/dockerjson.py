@@ -16,6 +16,7 @@ from enforcer.quantities import CORE, Bytes, Cpus
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 _LEASE_ID: Final = re.compile(r"[0-9a-f]{32}")
+CREATED: Final = "created"
 _RUNNING: Final = ("running", "paused")
 _NANO_PER_USEC: Final = 1000
 _UNLIMITED: Final = -1

@@ -85,7 +85,7 @@ class Observer:
             path = scopes.get(container_id)
             reading = None if path is None else self._world.kernel.scope(path)
             known = before.get(container_id)
-            starting = self._is_starting(container_id)
+            starting = container.starting or self._is_starting(container_id)
             if (
                 known is None
                 or known[0] is not container

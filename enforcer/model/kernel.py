@@ -135,8 +135,8 @@ class Container:
 
     `lease_id` is its label, worth something only when the ledger knows it. `scope` is the path of
     its cgroup below the mount point, None when it does not run. `kernel`: the limits of that scope.
-    `starting`: the scope is there, and what makes containers is at work on it: what is written to
-    it now gets in the way of that.
+    `starting`: Docker is at work on it, and its scope may be there already: what is written to that
+    now gets in the way.
     `unread`: why Docker tells no more of it than its list does: then what else it told is old, and
     a stopped one without parent may have any; empty when it was inspected.
     """

@@ -99,7 +99,9 @@ def test_containers_nobody_asked_us_about_do_not_run_unlimited(lab: Lab) -> None
         scope = f"{CGROUPS}/{scope_of(lab, name)}"
         until(lambda of=scope: lab.guest.read(f"{of}/memory.max").strip() == str(adopted), 10)  # type: ignore[misc] # mypy#2608
         assert lab.guest.read(f"{scope}/cpu.max") == "50000 100000\n"
-        told = next(one for one in lab.client.status().drift or [] if name in one.message.split())
+        container = lab.docker(f"inspect --format '{{{{.Id}}}}' {name}")
+        told = report_of(lab, "container-outside", container)
+        assert told.message.startswith(f"container {name} runs")
         assert parents[name] in told.message
         lab.guest.run(told.command)
     until(lambda: report(lab, "container-outside") is None)
@@ -267,9 +269,18 @@ def repairs(lab: Lab) -> list[tuple[str, str, float | None]]:
     return [(one.subject, one.what, one.seconds) for one in ordered]
 
 
-def report(lab: Lab, what: str) -> DriftReply | None:
-    """Return what the daemon leaves to an operator, of one kind."""
-    return next((one for one in lab.client.status().drift or [] if one.what == what), None)
+def report(lab: Lab, what: str, subject: str = "") -> DriftReply | None:
+    """Return what the daemon leaves to an operator, of one kind; "": of anything."""
+    found = (one for one in lab.client.status().drift or [] if one.what == what)
+    return next((one for one in found if not subject or one.subject == subject), None)
+
+
+def report_of(lab: Lab, what: str, subject: str) -> DriftReply:
+    """Wait until the daemon leaves something to an operator, and return it."""
+    until(lambda: report(lab, what, subject) is not None)
+    told = report(lab, what, subject)
+    assert told is not None
+    return told
 
 
 def wait_for_events_alone(lab: Lab) -> None:

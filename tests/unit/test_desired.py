@@ -461,6 +461,10 @@ def test_a_container_that_cannot_be_inspected_is_reported_by_name_whether_or_not
         ("container-unread", "container old cannot be inspected: gone"),
     ]
     assert list(found.containers) == [away.id]
+    making = [replace(one, starting=True) for one in (away, stopped)]
+    found = desired(CONFIG, [ALICE], observed(containers=making), totals=TOTALS)
+    assert not found.reports
+    assert not found.containers
 
 
 def test_a_container_that_is_just_starting_is_taken_to_be_in_its_place() -> None:

@@ -126,6 +126,24 @@ async def test_one_container_that_cannot_be_inspected_does_not_hide_the_others(
 
 
 @pytest.mark.asyncio
+async def test_one_that_dockerd_may_be_making_is_starting_the_first_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("enforcer.adapters.docker._UNREAD_SECONDS", 0.0)
+    dockerd = Dockerd()
+    dockerd.state = "created"
+    for one in (A, B):
+        dockerd.add(one)
+    dockerd.hung.add(B)
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path, HUNG_SECONDS) as docker:
+        told = []
+        for _ in range(2):
+            found = (await docker.containers())[B]
+            told.append((bool(found.unread), found.starting, len(caplog.records)))
+    assert told == [(True, True, 0), (True, False, 1)]
+
+
+@pytest.mark.asyncio
 async def test_a_dockerd_that_hangs_altogether_is_an_error_in_time(tmp_path: Path) -> None:
     dockerd = Dockerd()
     for number in range(40):

@@ -66,7 +66,7 @@ def test_its_options_are_the_commands_own(capsys: pytest.CaptureFixture[str]) ->
             main([command, "--help"])
         known = capsys.readouterr().out
         for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", words):
-            assert re.search(rf"^ +(?:-\w .*)?{option}\b", known, re.MULTILINE), (command, option)
+            assert re.search(rf"^ +(?:-\w\b.*)?{option}\b", known, re.MULTILINE), (command, option)
             shown += 1
     assert shown > 10
 

@@ -183,7 +183,7 @@ async def test_a_hub_killed_while_a_start_waits_leaves_nothing_in_the_queue(
 
 
 async def test_a_stop_that_docker_does_not_do_is_done_when_it_can(tmp_path: Path) -> None:
-    async with a_lab(tmp_path, cleanup_timeout=0.2, docker_timeout=0.5) as lab:
+    async with a_lab(tmp_path, cleanup_timeout=0.2, docker_timeout=2) as lab:
         user = lab.user()
         await user.spawn()
         spawner = user.spawner
@@ -200,7 +200,7 @@ async def test_a_stop_that_docker_does_not_do_is_done_when_it_can(tmp_path: Path
 
 
 async def test_a_removal_under_way_keeps_the_lease_until_it_is_done(tmp_path: Path) -> None:
-    async with a_lab(tmp_path, cleanup_timeout=0.2, docker_timeout=0.5) as lab:
+    async with a_lab(tmp_path, cleanup_timeout=0.2, docker_timeout=2) as lab:
         user = lab.user()
         await user.spawn()
         # as long as Docker cannot kill what runs, it says that it is at it

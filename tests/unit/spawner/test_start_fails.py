@@ -89,16 +89,16 @@ async def test_a_start_that_takes_too_long_leaves_nothing(tmp_path: Path) -> Non
 async def test_a_lease_stays_until_docker_has_removed_what_it_may_yet_start(
     tmp_path: Path,
 ) -> None:
-    async with a_lab(tmp_path, docker_timeout=0.3, cleanup_timeout=0.2) as lab:
+    async with a_lab(tmp_path, docker_timeout=1, cleanup_timeout=0.2) as lab:
         go_on = asyncio.Event()
         lab.docker.before["start"] = go_on.wait
         lab.docker.faults["remove"] = 500
         await refused(lab.user())
-        await until(lambda: lab.docker.asked["remove"])
+        await until(lambda: lab.docker.asked["remove"], 10)
         await asyncio.sleep(0.1)
         assert lab.leases() == [LeaseState.PENDING]
         go_on.set()
-        await until(lambda: lab.leases() == [LeaseState.BOUND])
+        await until(lambda: lab.leases() == [LeaseState.BOUND], 10)
         lab.docker.faults.clear()
         await until(lab.nothing_is_left, 10)
 
@@ -288,7 +288,7 @@ async def test_a_forgotten_server_with_another_claim_makes_way(tmp_path: Path) -
 
 
 async def test_nothing_starts_while_the_last_server_cannot_be_removed(tmp_path: Path) -> None:
-    async with a_lab(tmp_path, cleanup_timeout=0.1, docker_timeout=0.3) as lab:
+    async with a_lab(tmp_path, cleanup_timeout=0.1, docker_timeout=2) as lab:
         user = lab.user()
         await user.spawn()
         lab.docker.faults.update(stop=500, remove=500)
