@@ -64,6 +64,9 @@ class SystemdActuator:
         self._process: ActuatorProcess | None = None
         self._starting = asyncio.Lock()
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
+        self._asking = 0
+        self._answered = asyncio.Event()
+        self._answered.set()
         self._failures = 0
         self._not_before = 0.0
 
@@ -219,13 +222,16 @@ class SystemdActuator:
         """Wait until the kernel holds the values; False if the slice vanished meanwhile.
 
         PID 1 replies when it has noted them, and writes them a moment later. What was seen once is
-        not read again: PID 1 may still be at work, and reading takes from it.
+        not read again, and little is while PID 1 is asked for more: reading takes from its work.
         """
         directory = str(self._directory(unit))
         pause = _FIRST_PAUSE_SECONDS
         until = asyncio.get_running_loop().time() + self._settle
         seen, left = False, tuple(fields)
         while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_PAUSE_SECONDS):
+                    await self._answered.wait()
             there = self._is_there(unit)
             if seen and not there:
                 return False
@@ -244,11 +250,18 @@ class SystemdActuator:
             pause = min(_GROWTH * pause, _LONGEST_PAUSE_SECONDS)
 
     async def _ask(self, call: str, **arguments: object) -> Reply:
-        async with self._slots:
-            process = await self._connect()
-            reply = await process.request(call, arguments)
-            self._failures = 0
-            return reply
+        self._asking += 1
+        self._answered.clear()
+        try:
+            async with self._slots:
+                process = await self._connect()
+                reply = await process.request(call, arguments)
+                self._failures = 0
+                return reply
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._answered.set()
 
     async def _connect(self) -> ActuatorProcess:
         """Return the process, started anew if it has ended; not too often if it keeps ending."""

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from enforcer.adapters import actuatorloop
 from enforcer.adapters.actuatorloop import CallError, serve
+from enforcer.adapters.actuatorprocess import ActuatorProcess
+from enforcer.adapters.cgroupreader import read_limits
 from enforcer.adapters.properties import (
     FIELDS,
     INFINITY,
@@ -395,6 +397,35 @@ async def test_an_actuator_that_hangs_is_killed_and_the_next_call_works(
     assert time.monotonic() - begin < 15
     await client.service_cgroup("docker.service")
     assert commands.started == 2
+
+
+@pytest.mark.asyncio
+async def test_the_kernel_is_not_read_while_pid_1_is_asked_for_more(
+    client: SystemdActuator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: set[str] = set()
+    read_while: list[set[str]] = []
+    request = ActuatorProcess.request
+
+    async def asked(process: ActuatorProcess, call: str, arguments: Mapping[str, object]) -> Reply:
+        unit = str(arguments["unit"])
+        waiting.add(unit)
+        try:
+            return await request(process, call, arguments)
+        finally:
+            waiting.remove(unit)
+
+    def reading(directory: str, fields: Sequence[str]) -> dict[str, object]:
+        read_while.append(set(waiting))
+        return read_limits(directory, fields)
+
+    monkeypatch.setattr("enforcer.adapters.systemd._LONGEST_PAUSE_SECONDS", 10.0)
+    monkeypatch.setattr(ActuatorProcess, "request", asked)
+    monkeypatch.setattr("enforcer.adapters.systemd.read_limits", reading)
+    units = ("jupyter-a.slice", "jupyter-slow1.slice", "jupyter-slow2.slice")
+    await asyncio.gather(*(client.create_slice(spec(unit)) for unit in units))
+    assert read_while
+    assert not any(read_while)
 
 
 @pytest.mark.asyncio

@@ -1,6 +1,7 @@
 """A placement, from request to reply, against the bare D-Bus call that makes the same slice.
 
 The bare calls are made while the daemon is stopped, before and after: it would watch their slices.
+In the same rhythm as what is held against them, for what has rested takes longer.
 Warm: the profile's and the user's slices are there, as for everybody's second server and for every
 restart. Cold: the user's slice has to be made too.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,29 +87,38 @@ def _in_force(path: Path) -> bool:
     return path.is_dir() and not disagreeing(_LIMITS, _FIELDS, read_limits(str(path)))
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The seconds that bare calls took: to make the slice, and to raise four floors besides."""
+
+    slice: list[float] = field(default_factory=list)
+    with_floors: list[float] = field(default_factory=list)
+
+
 def main() -> None:
     """Measure with one lease and with a hundred, bare calls before and after."""
-    bare, bare_sure = _bare()
+    calm, hot = Base(), Base()
+    _bare(calm, hot)
     api = Socket()
-    rows: list[tuple[str, list[float], float | None]] = []
+    rows: list[tuple[str, list[float], Base, float | None]] = []
     for count in (1, 100):
         fill(api, count)
         time.sleep(2 * _CALM_SECONDS)
         there = f"{count} lease{'s' if count > 1 else ''} there"
         warm = [_place(api, small("warm", f"s{n}")) for n in range(_ROUNDS)]
-        rows.append((f"placement, {there}", warm, 4.0))
+        rows.append((f"placement, {there}", warm, calm, 4.0))
         sure = [_place(api, promised("warm", f"g{n}")) for n in range(_ROUNDS)]
-        rows.append((f"placement with a guarantee, {there}", sure, 4.0))
+        rows.append((f"placement with a guarantee, {there}", sure, calm, 4.0))
         cold = [_place(api, small(f"new{count}x{n}")) for n in range(_ROUNDS)]
-        rows.append((f"placement of a new user, {there}", cold, None))
+        rows.append((f"placement of a new user, {there}", cold, calm, None))
     burst = [_place(api, small("warm", f"b{n}"), calm=0.0) for n in range(_ROUNDS)]
-    rows.append(("placement, back to back, 100 leases there", burst, None))
-    for times, more in zip((bare, bare_sure), _bare(), strict=True):
-        times.extend(more)
-    base = statistics.median(bare) * 1e3
+    rows.append(("placement, back to back, 100 leases there", burst, hot, 4.0))
+    sure = [_place(api, promised("warm", f"c{n}"), calm=0.0) for n in range(_ROUNDS)]
+    rows.append(("the same with a guarantee", sure, hot, 4.0))
+    _bare(calm, hot)
     found = [
-        Row(what=what, value=statistics.median(times) * 1e3, unit="ms", base=base, most=most)
-        for what, times, most in rows
+        Row(what=what, value=_ms(times), unit="ms", base=_ms(base.slice), most=most)
+        for what, times, base, most in rows
     ]
     flat = Row(
         what="placement with 100 leases against with 1",
@@ -119,11 +130,15 @@ def main() -> None:
     all_five = Row(
         what="placement with a guarantee, 100 leases there, against bare calls for all five slices",
         value=found[4].value,
-        base=statistics.median(bare_sure) * 1e3,
+        base=_ms(calm.with_floors),
         unit="ms",
         note="the slice, and MemoryMin of the four above it",
     )
     report([*found, flat, all_five])
+
+
+def _ms(times: list[float]) -> float:
+    return statistics.median(times) * 1e3
 
 
 def _place(api: Socket, claim: dict[str, object], calm: float = _CALM_SECONDS) -> float:
@@ -134,27 +149,30 @@ def _place(api: Socket, claim: dict[str, object], calm: float = _CALM_SECONDS) -
     return seconds
 
 
-def _bare() -> tuple[list[float], list[float]]:
-    """Return the seconds that it takes to make a slice, and to raise four floors besides."""
+def _bare(calm: Base, hot: Base) -> None:
+    """Make bare calls in the rhythm of the placements: with pauses, and back to back."""
     run("systemctl", "stop", "enforcer.socket", "enforcer.service")
     bus = Bare()
     above = (profile_slice("bench"), user_slice("bench", "one"))
     for unit in above:
         bus.make(unit)
-    found, with_floors = [], []
-    for number in range(2 * _ROUNDS):
-        leaf = lease_slice("bench", "one", f"s{number}")
-        begin = time.perf_counter()
-        found.append(bus.make(leaf))
-        for memory_min in (4 * number + 2, 4 * number + 4):  # other values each time
-            for unit in above:
-                bus.raise_floor(unit, memory_min * MIB)
-        with_floors.append(time.perf_counter() - begin)
-        bus.stop(leaf)
+    for base, seconds in ((calm, _CALM_SECONDS), (hot, 0.0)):
+        for number in range(_ROUNDS):
+            leaf = lease_slice("bench", "one", f"s{number}")
+            time.sleep(seconds)
+            base.slice.append(bus.make(leaf))
+            bus.stop(leaf)
+            time.sleep(seconds)
+            begin = time.perf_counter()
+            bus.make(leaf)
+            for memory_min in (4 * number + 2, 4 * number + 4):  # other values each time
+                for unit in above:
+                    bus.raise_floor(unit, memory_min * MIB)
+            base.with_floors.append(time.perf_counter() - begin)
+            bus.stop(leaf)
     for unit in reversed(above):
         bus.stop(unit)
     run("systemctl", "start", "enforcer.socket", "enforcer.service")
-    return found, with_floors
 
 
 if __name__ == "__main__":
