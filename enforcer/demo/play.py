@@ -47,23 +47,23 @@ class Play(threading.Thread):
         super().__init__(name="play", daemon=True)
         self._stage = stage
         self._story = story
-        self._stop = threading.Event()
+        self._stopping = threading.Event()
 
     def stop(self) -> None:
         """End it; what it waits for ends with the machine at the latest."""
-        self._stop.set()
+        self._stopping.set()
         self.join(JOIN_SECONDS)
 
     def run(self) -> None:
         """Bring the users in one by one, then look after bob and meddle, until stopped."""
         with self._stage.client() as client:
             for part in CAST:
-                if self._stop.is_set():
+                if self._stopping.is_set():
                     return
                 self._try(partial(self._enter, client, part))
             kinds = cycle(range(3))
             meddle_at = time.monotonic()
-            while not self._stop.wait(LOOKS_EVERY_SECONDS):
+            while not self._stopping.wait(LOOKS_EVERY_SECONDS):
                 self._try(partial(self._revive, client))
                 if time.monotonic() >= meddle_at:
                     kind = next(kinds)
@@ -74,7 +74,7 @@ class Play(threading.Thread):
         try:
             step()
         except (EnforcerError, OSError) as error:
-            if not self._stop.is_set():
+            if not self._stopping.is_set():
                 self._story.tell(f"the demo itself failed: {error}")
 
     def _enter(self, client: Client, part: Part) -> None:

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,6 +16,8 @@ from enforcer import cli, demo
 from enforcer.api.types import PlacementReply
 from enforcer.config import parse_config
 from enforcer.demo import probe, promises, scenario
+from enforcer.demo.play import Play, Story
+from enforcer.demo.stage import Stage
 from enforcer.errors import UnavailableError
 from enforcer.machine.hub import GROUP, LAB_IMAGE, LAB_VENV, PEOPLE
 from enforcer.model import Capacity, Claim, Config
@@ -185,6 +189,29 @@ def test_a_check_that_breaks_off_shows_what_it_had_and_keeps_nothing(
     with pytest.raises(UnavailableError):
         cli.main(["demo", "--check", "--json"])
     assert json.loads(capsys.readouterr().out)["kept"] is False
+
+
+class Nobody:
+    """A stage on which nothing happens."""
+
+    def client(self) -> AbstractContextManager[Nobody]:
+        return nullcontext(self)
+
+    def place(self, client: Nobody, part: scenario.Part) -> None:
+        """Whoever enters is gone again."""
+
+    def leases(self, _user: str) -> list[object]:
+        return []
+
+    def receipts(self, _user: str, _limit: int) -> list[object]:
+        return []
+
+
+def test_the_play_ends_when_it_is_stopped() -> None:
+    playing = Play(cast("Stage", Nobody()), Story())
+    playing.start()
+    playing.stop()
+    assert not playing.is_alive()
 
 
 def test_floors_that_add_up_are_kept_and_others_are_not() -> None:
