@@ -293,7 +293,8 @@ class DockerEngine:
         known = self._known.get(one.container.id)
         container = one.container if known is None else known.inspected.container
         running = one.container.running
-        return replace(container, running=running, unread=why, starting=being_made)
+        starting = being_made and not running  # it may have come up since, and no event said so
+        return replace(container, running=running, unread=why, starting=starting)
 
     def _client(self) -> DockerClient:
         """Return the library's side, from any of the threads.

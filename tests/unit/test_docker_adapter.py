@@ -144,6 +144,22 @@ async def test_one_that_dockerd_may_be_making_is_starting_the_first_time(
 
 
 @pytest.mark.asyncio
+async def test_one_that_runs_by_now_is_starting_no_more_though_no_event_said_so(
+    tmp_path: Path,
+) -> None:
+    dockerd = Dockerd()
+    dockerd.state = "created"
+    for one in (A, B):
+        dockerd.add(one)
+    dockerd.hung.add(B)
+    async with dockerd.serving(tmp_path / "docker.sock"), engine(tmp_path, HUNG_SECONDS) as docker:
+        assert (await docker.containers())[B].starting
+        dockerd.state = "running"
+        found = (await docker.containers())[B]
+        assert (found.running, found.starting, bool(found.unread)) == (True, False, True)
+
+
+@pytest.mark.asyncio
 async def test_a_dockerd_that_hangs_altogether_is_an_error_in_time(tmp_path: Path) -> None:
     dockerd = Dockerd()
     for number in range(40):
